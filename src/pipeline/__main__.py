@@ -1,0 +1,240 @@
+"""The command line: ``python -m pipeline COMMAND``.
+
+Each command imports what it runs, so that ``--help`` stays instant. Exit codes: 0 done, 1 failed,
+2 wrong usage or configuration, 3 data refused, 75 busy (another run holds the workspace).
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.artifacts import write_text
+from pipeline.console import logger, set_up_logging
+from pipeline.errors import PipelineError
+from pipeline.params import Params, json_schema, load
+from pipeline.workspace import Workspace
+
+FAILURE_FILE = "PIPELINE_FAILURE_FILE"
+"""Environment variable: where a failing command leaves ``{"exit_code", "message"}`` for the flow,
+because between the two stands dvc, which has an exit code of its own."""
+
+app = typer.Typer(
+    help="From a folder of labelled photographs to a registered CNN. The stages below are run by "
+    "'dvc repro' and by the flows; each can also be run alone.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Bring back, or accept, the version of the data.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+Variant = Annotated[str, typer.Argument(help="A name under 'variants' in params.yaml.")]
+
+
+def _open() -> tuple[Workspace, Params]:
+    workspace = Workspace.here()
+    return workspace, load(workspace.params)
+
+
+@app.command(rich_help_panel="Data")
+def ingest(
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            help="A folder of class folders, a folder with metadata.csv, or "
+            "package:NAME/FOLDER. Default: ingest.source."
+        ),
+    ] = None,
+) -> None:
+    """Make a source the new version of data/ and data.dvc."""
+    from pipeline.data.ingest import ingest as run
+
+    workspace, params = _open()
+    with workspace.hold("ingest"):
+        run(workspace, params.ingest, source)
+
+
+@data_app.command("restore")
+def data_restore() -> None:
+    """Make data/ what data.dvc says: from the DVC cache or remote, else from ingest.source."""
+    from pipeline.data.restore import restore
+
+    workspace, params = _open()
+    with workspace.hold("data restore"):
+        restore(workspace, params.ingest)
+
+
+@app.command(rich_help_panel="Stages")
+def scan() -> None:
+    """Read every image once and measure it."""
+    from pipeline.data.scan import scan as run
+
+    workspace, params = _open()
+    run(workspace, params.scan)
+
+
+@app.command(rich_help_panel="Stages")
+def validate() -> None:
+    """Judge the manifest, set bad images aside, stop where the data as a whole is unusable."""
+    from pipeline.data.validate import validate as run
+
+    workspace, params = _open()
+    run(workspace, params.validation, group=params.split.group)
+
+
+@app.command(rich_help_panel="Stages")
+def split() -> None:
+    """Assign every accepted image to train, val or test."""
+    from pipeline.data.split import split as run
+
+    workspace, params = _open()
+    run(workspace, params.split)
+
+
+@app.command(rich_help_panel="Stages")
+def augment() -> None:
+    """Decode and resize once into memory-mapped arrays; draw a preview of the random policy."""
+    from pipeline.data.pack import pack
+    from pipeline.vision.augmentation import build_policy
+    from pipeline.vision.preview import preview
+
+    workspace, params = _open()
+    build_policy(params.augment.policy)  # a wrong name should not cost the decoding first
+    pack(workspace, params.augment)
+    preview(workspace, params.augment)
+
+
+@app.command(rich_help_panel="Stages")
+def train(variant: Variant) -> None:
+    """Train one variant."""
+    from pipeline.training.train import train as run
+
+    workspace, params = _open()
+    run(workspace, params, variant)
+
+
+@app.command(rich_help_panel="Stages")
+def evaluate(variant: Variant) -> None:
+    """Measure one variant on the validation and test images, and write its report."""
+    from pipeline.evaluation.evaluate import evaluate as run
+    from pipeline.release.sync import sync_variant
+
+    workspace, params = _open()
+    run(workspace, params, variant)
+    sync_variant(workspace, params, variant)
+
+
+@app.command(rich_help_panel="Stages")
+def compare() -> None:
+    """Rank the variants by the validation images; the first becomes the challenger."""
+    from pipeline.evaluation.compare import compare as run
+
+    workspace, params = _open()
+    run(workspace, params)
+
+
+@app.command(rich_help_panel="Release")
+def sync() -> None:
+    """Give every trained variant its MLflow run, also where DVC took it from a cache."""
+    from pipeline.release.sync import sync as run
+
+    workspace, params = _open()
+    run(workspace, params)
+
+
+@app.command(rich_help_panel="Release")
+def register() -> None:
+    """Register the challenger; it becomes champion if it passes the gate."""
+    from pipeline.release.register import register as run
+
+    workspace, params = _open()
+    with workspace.hold("register"):
+        run(workspace, params)
+
+
+@app.command(rich_help_panel="Release")
+def rollback() -> None:
+    """Return the alias 'champion' to the version that held it before."""
+    from pipeline.release.register import rollback as run
+
+    workspace, params = _open()
+    with workspace.hold("rollback"):
+        run(workspace, params.register_)
+
+
+@app.command(rich_help_panel="Release")
+def predict(
+    paths: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The CSV to write. Default: the terminal.")
+    ] = None,
+) -> None:
+    """Label images with the champion: a CSV of labels and probabilities."""
+    from pipeline.release.predict import predict as run
+
+    workspace, params = _open()
+    run(workspace, params.register_, paths, output)
+
+
+@app.command(rich_help_panel="Settings")
+def models(
+    grep: Annotated[str, typer.Option(help="Only names that contain this.")] = "",
+) -> None:
+    """List the networks that a variant can name."""
+    from pipeline.vision.models import list_models
+
+    for name in list_models(grep):
+        typer.echo(name)
+
+
+@app.command(rich_help_panel="Settings")
+def params(
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON schema of params.yaml.")
+    ] = False,
+) -> None:
+    """Check params.yaml, the names of networks and augmentations included."""
+    if schema:
+        typer.echo(json_schema(), nl=False)
+        return
+    from pipeline.vision.augmentation import build_policy
+    from pipeline.vision.models import check_model
+
+    _, parameters = _open()
+    build_policy(parameters.augment.policy)
+    for name, variant in parameters.variants.items():
+        check_model(variant.model, where=f"variants.{name}.model")
+    logger.info("params.yaml is fine: %d variants", len(parameters.variants))
+
+
+def main() -> None:
+    """Run the command line, turning errors a user can cause into a message and an exit code."""
+    set_up_logging(verbose=bool(os.environ.get("PIPELINE_VERBOSE")))
+    try:
+        app(standalone_mode=True)
+    except PipelineError as error:
+        _fail(str(error), error.exit_code)
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        _fail(
+            f"{error.filename or 'writing'}: the disk is full; free some space, then run again", 1
+        )
+
+
+def _fail(message: str, exit_code: int) -> None:
+    logger.error("%s", message)
+    if path := os.environ.get(FAILURE_FILE):
+        write_text(Path(path), json.dumps({"exit_code": exit_code, "message": message}))
+    sys.exit(exit_code)
+
+
+if __name__ == "__main__":
+    main()

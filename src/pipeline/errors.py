@@ -1,0 +1,41 @@
+"""The errors a user can cause, each with the exit code it ends the process with.
+
+Every message says what is wrong, where (file, key, row), what was expected and what to do.
+Anything else that is raised is a defect of the pipeline and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import ClassVar
+
+
+class PipelineError(Exception):
+    """Something the user can put right; ``str(error)`` is the whole message."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class ConfigurationError(PipelineError):
+    """Wrong usage, or a value in ``params.yaml`` that cannot be used."""
+
+    exit_code = 2
+
+
+class DataRefused(PipelineError):
+    """The data breaks a rule of ``params.yaml``, or cannot be used at all."""
+
+    exit_code = 3
+
+
+class Busy(PipelineError):
+    """Another run holds the workspace (75 is ``EX_TEMPFAIL``: try again later)."""
+
+    exit_code = 75
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """``"; did you mean 'resnet18'?"`` for the nearest of ``known``, or ``""`` if none is near."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean '{near[0]}'?" if near else ""

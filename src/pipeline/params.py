@@ -1,0 +1,353 @@
+"""``params.yaml``, read in one place into frozen models.
+
+Nothing has a default here: every value a user may tune stands in ``params.yaml``. A variant is
+written as its model and the keys of ``train`` it sets anew; `load` gives it all of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+
+from pipeline.errors import ConfigurationError, did_you_mean
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=60)]
+Port = Annotated[int, Field(ge=1024, le=65535)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
+
+
+class TableParams(_Section):
+    """How the table of a source is read."""
+
+    file: str
+    separator: Annotated[str, Field(pattern=r"^(whitespace|[,;|\t])$")]
+    columns: tuple[str, ...] | None
+
+
+class LabelRule(_Section):
+    """A label from a number: ``value >= at_least`` is the second of ``classes``."""
+
+    column: str
+    at_least: float
+    classes: tuple[str, str]
+
+
+class WeightRule(_Section):
+    """A weight from a number, linear between ``points`` of (value, weight), ascending in value."""
+
+    column: str
+    points: Annotated[tuple[tuple[float, NonNegativeFloat], ...], Field(min_length=2)]
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Self:
+        values = [value for value, _ in self.points]
+        if any(a >= b for a, b in itertools.pairwise(values)):
+            raise ValueError(f"the values of the points must ascend, not {values}")
+        return self
+
+
+class IngestParams(_Section):
+    source: Annotated[str, Field(min_length=1)]
+    table: TableParams | None
+    label: LabelRule | None
+    weight: WeightRule | None
+
+
+class ScanParams(_Section):
+    max_pixels: PositiveInt
+    max_bytes: PositiveInt
+
+
+class ValidationParams(_Section):
+    formats: Annotated[tuple[str, ...], Field(min_length=1)]
+    modes: Annotated[tuple[str, ...], Field(min_length=1)]
+    min_side: PositiveInt
+    max_side: PositiveInt
+    min_images_per_class: PositiveInt
+    max_imbalance: Annotated[float, Field(ge=1.0)]
+    quarantine_budget: Share
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min_side > self.max_side:
+            raise ValueError(f"min_side {self.min_side} is above max_side {self.max_side}")
+        return self
+
+
+class Ratios(_Section):
+    train: Annotated[float, Field(gt=0.0, lt=1.0)]
+    val: Annotated[float, Field(gt=0.0, lt=1.0)]
+    test: Annotated[float, Field(gt=0.0, lt=1.0)]
+
+    @model_validator(mode="after")
+    def _sum_to_one(self) -> Self:
+        total = self.train + self.val + self.test
+        if abs(total - 1.0) > 1e-6:
+            raise ValueError(f"train, val and test add up to {total:g}, not to 1")
+        return self
+
+
+class SplitParams(_Section):
+    seed: NonNegativeInt
+    ratios: Ratios
+    group: str | None
+
+
+class PreviewParams(_Section):
+    images: PositiveInt
+    copies: PositiveInt
+
+
+class AugmentParams(_Section):
+    image_size: Annotated[int, Field(ge=8, le=2048)]
+    channels: Literal["auto", 1, 3]
+    policy: dict[str, dict[str, float]]
+    preview: PreviewParams
+
+
+class TrainParams(_Section):
+    """The settings of one training. For a variant, those of ``train`` with its own over them."""
+
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
+    precision: Literal["auto", "float32", "bfloat16"]
+    seed: NonNegativeInt
+    image_size: Annotated[int, Field(ge=8, le=2048)]
+    epochs: PositiveInt
+    batch_size: Annotated[int, Field(ge=2)]
+    optimizer: Literal["sgd", "adamw"]
+    lr: PositiveFloat
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)]
+    weight_decay: NonNegativeFloat
+    schedule: Literal["one_cycle", "cosine", "constant"]
+    warmup: Annotated[float, Field(ge=0.0, lt=1.0)]
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)]
+    class_weights: Literal["balanced", "none"]
+    use_sample_weights: bool
+    gradient_clip: PositiveFloat | None
+    architecture: dict[str, Any]
+
+
+class VariantParams(TrainParams):
+    """One CNN to train: a network's name, as ``python -m pipeline models`` lists them, and how."""
+
+    model: Annotated[str, Field(min_length=1)]
+
+
+class EvaluateParams(_Section):
+    batch_size: PositiveInt
+    seed: NonNegativeInt
+    resamples: Annotated[int, Field(ge=100)]
+    confidence: Annotated[float, Field(gt=0.5, lt=1.0)]
+    gallery: NonNegativeInt
+
+
+class CompareParams(_Section):
+    metric: Literal["accuracy", "balanced_accuracy", "macro_f1", "auroc"]
+
+
+class RegisterParams(_Section):
+    model: Name
+    min_gain: NonNegativeFloat
+    max_loss: NonNegativeFloat
+    resamples: Annotated[int, Field(ge=100)]
+    seed: NonNegativeInt
+
+
+class Schedules(_Section):
+    ingest: str | None
+    training: str | None
+
+
+class Ports(_Section):
+    mlflow: Port
+    prefect: Port
+
+    @model_validator(mode="after")
+    def _different(self) -> Self:
+        if self.mlflow == self.prefect:
+            raise ValueError(f"both servers cannot use port {self.mlflow}")
+        return self
+
+
+class FlowParams(_Section):
+    parallel_variants: Literal["auto"] | PositiveInt
+    stage_timeout: PositiveInt
+    stage_retries: NonNegativeInt
+    schedules: Schedules
+    timezone: str
+    ports: Ports
+
+
+class Params(_Section):
+    """All of ``params.yaml``."""
+
+    ingest: IngestParams
+    scan: ScanParams
+    validation: ValidationParams
+    split: SplitParams
+    augment: AugmentParams
+    train: TrainParams
+    variants: Annotated[dict[Name, VariantParams], Field(min_length=1)]
+    evaluate: EvaluateParams
+    compare: CompareParams
+    register_: RegisterParams = Field(alias="register")
+    flow: FlowParams
+
+    @model_validator(mode="after")
+    def _no_variant_larger_than_stored(self) -> Self:
+        for name, variant in self.variants.items():
+            if variant.image_size > self.augment.image_size:
+                raise ValueError(
+                    f"variants.{name}.image_size {variant.image_size} is above augment.image_size"
+                    f" {self.augment.image_size}, the size images are stored in; raise the latter"
+                )
+        return self
+
+    def variant(self, name: str) -> VariantParams:
+        """The variant called ``name``.
+
+        Raises:
+            ConfigurationError: ``params.yaml`` has no such variant.
+        """
+        if name not in self.variants:
+            raise ConfigurationError(
+                f"params.yaml: variants has no '{name}', only {', '.join(self.variants)}"
+                + did_you_mean(name, self.variants)
+            )
+        return self.variants[name]
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """PyYAML keeps the last of two equal keys without a word; a user's slip must be seen."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise ConfigurationError(
+                    f"params.yaml, line {key_node.start_mark.line + 1}: '{key}' is there twice"
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+# YAML 1.1 reads 1e-3 as text; users mean the number.
+_UniqueKeyLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d[\d_]*)(\.[\d_]*)?[eE][-+]?\d+$"),
+    list("-+0123456789"),
+)
+
+
+def load(path: Path) -> Params:
+    """Read ``params.yaml``.
+
+    Raises:
+        ConfigurationError: the file is missing, is no YAML, lacks a key, has an unknown one, or a
+            value is not allowed. One line for each, naming the key, the value and what is allowed.
+    """
+    try:
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506 (a SafeLoader)
+    except FileNotFoundError:
+        raise ConfigurationError(
+            f"{path}: missing; it holds every setting of the pipeline"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path.name} is not valid YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise ConfigurationError(f"{path.name}: expected sections such as 'train:', found {raw!r}")
+    try:
+        return Params.model_validate(_with_common_settings(raw))
+    except ValidationError as error:
+        lines = dict.fromkeys(_message(detail) for detail in _first_causes(error.errors()))
+        raise ConfigurationError("\n".join(f"{path.name}: {line}" for line in lines)) from None
+
+
+def _with_common_settings(raw: dict[Any, Any]) -> dict[Any, Any]:
+    """Lay each variant's own settings over those of ``train``."""
+    train, variants = raw.get("train"), raw.get("variants")
+    if not isinstance(train, dict) or not isinstance(variants, dict):
+        return raw
+    return raw | {
+        "variants": {
+            name: train | own if isinstance(own, dict) else own for name, own in variants.items()
+        }
+    }
+
+
+def _first_causes(details: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Without the echo in every variant of what is already wrong in ``train``."""
+    in_train = {detail["loc"][1:] for detail in details if detail["loc"][:1] == ("train",)}
+    return [
+        detail
+        for detail in details
+        if detail["loc"][:1] != ("variants",) or detail["loc"][2:] not in in_train
+    ]
+
+
+def _message(detail: ErrorDetails) -> str:
+    location = [str(part) for part in detail["loc"] if part not in {"function-after", "[key]"}]
+    where = ".".join(location) or "the file"
+    value, kind = detail["input"], detail["type"]
+    if kind == "missing":
+        return f"{where} is missing"
+    if kind == "extra_forbidden":
+        known = _keys_at(location[:-1])
+        return (
+            f"{where} (= {value!r}) is not a setting{did_you_mean(location[-1], known)}"
+            f" Allowed here: {', '.join(known)}"
+        )
+    if kind == "value_error":
+        # Messages of our own validators already name what is wrong with which value.
+        return f"{where}: {detail['ctx']['error']}" if location else str(detail["ctx"]["error"])
+    expected = detail["msg"].removeprefix("Input should be ")
+    near = ""
+    if kind == "literal_error" and isinstance(value, str):
+        near = did_you_mean(value, re.findall(r"'([^']+)'", detail["ctx"]["expected"]))
+    return f"{where}: {value!r} is not allowed, expected {expected}{near}"
+
+
+def _keys_at(location: list[str]) -> list[str]:
+    """The names of the settings allowed in the section at ``location``."""
+    schema = Params.model_json_schema(by_alias=True)
+    node: dict[str, Any] = schema
+    for part in location:
+        items = node.get("additionalProperties") or node.get("patternProperties", {}).values()
+        node = node.get("properties", {}).get(part) or (
+            items if isinstance(items, dict) else next(iter(items), {})
+        )
+        for option in node.get("anyOf", [node]):
+            if "$ref" in option:
+                node = schema["$defs"][option["$ref"].rsplit("/", 1)[-1]]
+    return list(node.get("properties", {}))
+
+
+def json_schema() -> str:
+    """The JSON schema of ``params.yaml`` as its author writes it, for editors to complete from."""
+    schema = Params.model_json_schema(by_alias=True)
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "params.yaml"
+    schema["$defs"]["VariantParams"]["required"] = ["model"]  # all else comes from `train`
+    return json.dumps(schema, indent=2) + "\n"
