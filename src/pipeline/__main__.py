@@ -1,6 +1,7 @@
 """The command line: ``python -m pipeline COMMAND``.
 
-Each command imports what it runs, so that ``--help`` stays instant. Exit codes: 0 done, 1 failed,
+Each command imports what it runs after it has read the settings, so that ``--help`` and a slip in
+``params.yaml`` are answered in an instant. Exit codes: 0 done, 1 failed,
 2 wrong usage or configuration, 3 data refused, 75 busy (another run holds the workspace).
 """
 
@@ -54,9 +55,9 @@ def ingest(
     ] = None,
 ) -> None:
     """Make a source the new version of data/ and data.dvc."""
+    workspace, params = _open()
     from pipeline.data.ingest import ingest as run
 
-    workspace, params = _open()
     with workspace.hold("ingest"):
         run(workspace, params.ingest, source)
 
@@ -64,9 +65,9 @@ def ingest(
 @data_app.command("restore")
 def data_restore() -> None:
     """Make data/ what data.dvc says: from the DVC cache or remote, else from ingest.source."""
+    workspace, params = _open()
     from pipeline.data.restore import restore
 
-    workspace, params = _open()
     with workspace.hold("data restore"):
         restore(workspace, params.ingest)
 
@@ -74,38 +75,38 @@ def data_restore() -> None:
 @app.command(rich_help_panel="Stages")
 def scan() -> None:
     """Read every image once and measure it."""
+    workspace, params = _open()
     from pipeline.data.scan import scan as run
 
-    workspace, params = _open()
     run(workspace, params.scan)
 
 
 @app.command(rich_help_panel="Stages")
 def validate() -> None:
     """Judge the manifest, set bad images aside, stop where the data as a whole is unusable."""
+    workspace, params = _open()
     from pipeline.data.validate import validate as run
 
-    workspace, params = _open()
     run(workspace, params.validation, group=params.split.group)
 
 
 @app.command(rich_help_panel="Stages")
 def split() -> None:
     """Assign every accepted image to train, val or test."""
+    workspace, params = _open()
     from pipeline.data.split import split as run
 
-    workspace, params = _open()
     run(workspace, params.split)
 
 
 @app.command(rich_help_panel="Stages")
 def augment() -> None:
     """Decode and resize once into memory-mapped arrays; draw a preview of the random policy."""
+    workspace, params = _open()
     from pipeline.data.pack import pack
     from pipeline.vision.augmentation import build_policy
     from pipeline.vision.preview import preview
 
-    workspace, params = _open()
     build_policy(params.augment.policy)  # a wrong name should not cost the decoding first
     pack(workspace, params.augment)
     preview(workspace, params.augment)
@@ -114,19 +115,19 @@ def augment() -> None:
 @app.command(rich_help_panel="Stages")
 def train(variant: Variant) -> None:
     """Train one variant."""
+    workspace, params = _open()
     from pipeline.training.train import train as run
 
-    workspace, params = _open()
     run(workspace, params, variant)
 
 
 @app.command(rich_help_panel="Stages")
 def evaluate(variant: Variant) -> None:
     """Measure one variant on the validation and test images, and write its report."""
+    workspace, params = _open()
     from pipeline.evaluation.evaluate import evaluate as run
     from pipeline.release.sync import sync_variant
 
-    workspace, params = _open()
     run(workspace, params, variant)
     sync_variant(workspace, params, variant)
 
@@ -134,27 +135,27 @@ def evaluate(variant: Variant) -> None:
 @app.command(rich_help_panel="Stages")
 def compare() -> None:
     """Rank the variants by the validation images; the first becomes the challenger."""
+    workspace, params = _open()
     from pipeline.evaluation.compare import compare as run
 
-    workspace, params = _open()
     run(workspace, params)
 
 
 @app.command(rich_help_panel="Release")
 def sync() -> None:
     """Give every trained variant its MLflow run, also where DVC took it from a cache."""
+    workspace, params = _open()
     from pipeline.release.sync import sync as run
 
-    workspace, params = _open()
     run(workspace, params)
 
 
 @app.command(rich_help_panel="Release")
 def register() -> None:
     """Register the challenger; it becomes champion if it passes the gate."""
+    workspace, params = _open()
     from pipeline.release.register import register as run
 
-    workspace, params = _open()
     with workspace.hold("register"):
         run(workspace, params)
 
@@ -162,9 +163,9 @@ def register() -> None:
 @app.command(rich_help_panel="Release")
 def rollback() -> None:
     """Return the alias 'champion' to the version that held it before."""
+    workspace, params = _open()
     from pipeline.release.register import rollback as run
 
-    workspace, params = _open()
     with workspace.hold("rollback"):
         run(workspace, params.register_)
 
@@ -177,9 +178,9 @@ def predict(
     ] = None,
 ) -> None:
     """Label images with the champion: a CSV of labels and probabilities."""
+    workspace, params = _open()
     from pipeline.release.predict import predict as run
 
-    workspace, params = _open()
     run(workspace, params.register_, paths, output)
 
 
@@ -204,10 +205,11 @@ def params(
     if schema:
         typer.echo(json_schema(), nl=False)
         return
+
+    _, parameters = _open()
     from pipeline.vision.augmentation import build_policy
     from pipeline.vision.models import check_model
 
-    _, parameters = _open()
     build_policy(parameters.augment.policy)
     for name, variant in parameters.variants.items():
         check_model(variant.model, where=f"variants.{name}.model")

@@ -1,0 +1,70 @@
+# `make help` lists the targets. Everything runs in .venv, which `make setup` builds.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+# Analytics and telemetry of every tool are off in this project.
+export DO_NOT_TRACK := 1
+export DVC_NO_ANALYTICS := 1
+export GX_ANALYTICS_ENABLED := false
+export MLFLOW_DISABLE_TELEMETRY := true
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help setup run repro ui deploy check test format lint types imports lock schema clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+setup: .venv/.installed ## Build .venv from requirements.lock
+
+.venv/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "$$($(PYTHON) --version) is too old: Python 3.11 or newer is needed; name one with 'make setup PYTHON=python3.12'" >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet -r requirements.lock
+	$(BIN)/uv pip install --quiet --no-deps -e .
+	@touch $@
+
+run: setup ## Everything: data, checks, training, evaluation, registration
+	@python -m flows.training
+
+repro: setup ## The same stages by DVC alone, without any server or registration
+	@python -m pipeline data restore && dvc repro
+
+ui: setup ## The web pages of MLflow and Prefect, on loopback, until Ctrl-C
+	@python -m flows.ui
+
+deploy: setup ## Serve the scheduled flows to Prefect's page, until Ctrl-C (needs `make ui`)
+	@python -m flows.deploy
+
+check: lint types imports ## Lint, types, import contracts and the fast tests: before every commit
+	pytest -q -m "not slow and not chaos"
+
+test: setup ## All tests, with real servers and whole pipelines
+	pytest -q -m "not chaos"
+
+lint: setup
+	ruff format --check
+	ruff check
+
+types: setup
+	mypy
+
+imports: setup
+	lint-imports --no-cache
+
+format: setup ## Format the code and mend what can be mended
+	ruff format
+	ruff check --fix
+
+schema: setup ## Write params.schema.json anew, after a change to src/pipeline/params.py
+	python -m pipeline params --schema > .schema.tmp && mv .schema.tmp params.schema.json
+
+lock: setup ## Write requirements.lock anew from pyproject.toml
+	uv pip compile --quiet --universal --all-extras --no-header --no-annotate --no-emit-index-url \
+		pyproject.toml -o requirements.lock
+
+clean: ## Remove what stages and servers wrote; keeps data/ and the environment
+	rm -rf artifacts checkpoints .pipeline .cache

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import pytest
+
+from pipeline import artifacts
+from pipeline.errors import PipelineError
+
+
+def leftovers(folder):
+    return [path.name for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def write_half(replacing, name=""):
+    with replacing as temporary:
+        (temporary / name).write_text("half")
+        raise OSError(28, "disk full")
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "metrics.json"
+    artifacts.write_json(path, {"accuracy": 1})
+    with pytest.raises(OSError, match="full"):
+        write_half(artifacts.replacing(path))
+    assert artifacts.read_json(path) == {"accuracy": 1}
+    assert leftovers(tmp_path) == []
+
+
+def test_a_failed_folder_leaves_the_old_folder_and_nothing_else(tmp_path):
+    folder = tmp_path / "model"
+    with artifacts.replacing_folder(folder) as temporary:
+        (temporary / "weights").write_text("old")
+    with pytest.raises(OSError, match="full"):
+        write_half(artifacts.replacing_folder(folder), "weights")
+    assert (folder / "weights").read_text() == "old"
+    assert leftovers(tmp_path) == []
+
+
+def test_a_replaced_folder_holds_nothing_of_the_old_one(tmp_path):
+    folder = tmp_path / "model"
+    for name in ("old", "new"):
+        with artifacts.replacing_folder(folder) as temporary:
+            (temporary / name).touch()
+    assert [path.name for path in folder.iterdir()] == ["new"]
+    assert leftovers(tmp_path) == []
+
+
+def test_outputs_can_be_read_by_the_rest_of_the_team(tmp_path):
+    artifacts.write_text(tmp_path / "report.html", "x")
+    assert (tmp_path / "report.html").stat().st_mode & 0o044 == 0o044
+
+
+def test_equal_values_are_equal_bytes_and_nan_is_refused(tmp_path):
+    artifacts.write_json(tmp_path / "a.json", {"x": 1, "y": 2})
+    artifacts.write_json(tmp_path / "b.json", {"y": 2, "x": 1})
+    assert artifacts.sha256_file(tmp_path / "a.json") == artifacts.sha256_file(tmp_path / "b.json")
+    with pytest.raises(ValueError, match="JSON"):
+        artifacts.write_json(tmp_path / "c.json", {"loss": float("nan")})
+    assert not (tmp_path / "c.json").exists()
+
+
+def test_a_missing_input_names_itself_and_the_command_that_makes_it(tmp_path):
+    with pytest.raises(PipelineError, match=r"manifest\.parquet: missing; run 'dvc repro'"):
+        artifacts.require(tmp_path / "manifest.parquet")

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parent.parent
+HEAVY = {"torch", "torchvision", "timm", "pandas", "mlflow", "prefect", "dvc", "great_expectations"}
+
+
+def pipeline(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline", *arguments],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(PROJECT / "src")} | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_help_lists_the_commands_and_imports_nothing_heavy(tmp_path):
+    code = (
+        "import sys, pipeline.__main__ as main\n"
+        "try: main.app(['--help'])\n"
+        "except SystemExit: pass\n"
+        f"print(sorted({HEAVY!r} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(PROJECT / "src")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr.strip().endswith("[]"), done.stderr
+    for command in ("ingest", "scan", "train", "register", "rollback", "predict"):
+        assert command in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("lr: 0.05", "lrr: 0.05", "did you mean 'lr'?"),
+        (
+            "model: torchvision:resnet18",
+            "model: torchvision:resnt18",
+            "did you mean 'torchvision:resnet18'?",
+        ),
+        ("model: small_cnn", "model: smal_cnn", "did you mean 'small_cnn'?"),
+        ("flip: {horizontal", "flipp: {horizontal", "did you mean 'flip'?"),
+    ],
+)
+def test_a_wrong_setting_ends_with_code_2_and_one_line(tmp_path, params_text, old, new, message):
+    assert old in params_text
+    (tmp_path / "params.yaml").write_text(params_text.replace(old, new, 1))
+    done = pipeline("params", cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_outside_a_project_the_command_says_where_to_run_it(tmp_path):
+    done = pipeline("scan", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "no params.yaml here" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_stage_without_its_inputs_says_what_makes_them(tmp_path, params_text):
+    (tmp_path / "params.yaml").write_text(params_text)
+    done = pipeline("split", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "accepted.parquet: missing; run 'dvc repro'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_failure_leaves_its_message_for_the_flow(tmp_path):
+    failure = tmp_path / "failure.json"
+    pipeline("scan", cwd=tmp_path, PIPELINE_FAILURE_FILE=str(failure))
+    left = json.loads(failure.read_text())
+    assert left["exit_code"] == 2
+    assert "no params.yaml here" in left["message"]
+
+
+def test_a_full_disk_is_a_message_not_a_traceback(tmp_path, params_text):
+    (tmp_path / "params.yaml").write_text(params_text)
+    # A sitecustomize stands in for a device without space: a failure is all that is simulated.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import errno, pathlib\n"
+        "def full(self, *a, **k): raise OSError(errno.ENOSPC, 'No space left', str(self))\n"
+        "pathlib.Path.mkdir = full\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline", "rollback"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{PROJECT / 'src'}"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "the disk is full" in done.stderr
+    assert "Traceback" not in done.stderr
