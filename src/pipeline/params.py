@@ -308,25 +308,39 @@ def _first_causes(details: list[ErrorDetails]) -> list[ErrorDetails]:
 
 
 def _message(detail: ErrorDetails) -> str:
-    location = [str(part) for part in detail["loc"] if part not in {"function-after", "[key]"}]
-    where = ".".join(location) or "the file"
-    value, kind = detail["input"], detail["type"]
+    where = ".".join(_location(detail)) or "the file"
+    value, kind, context = detail["input"], detail["type"], detail.get("ctx", {})
     if kind == "missing":
         return f"{where} is missing"
-    if kind == "extra_forbidden":
-        known = _keys_at(location[:-1])
-        return (
-            f"{where} (= {value!r}) is not a setting{did_you_mean(location[-1], known)}"
-            f" Allowed here: {', '.join(known)}"
-        )
     if kind == "value_error":
         # Messages of our own validators already name what is wrong with which value.
-        return f"{where}: {detail['ctx']['error']}" if location else str(detail["ctx"]["error"])
-    expected = detail["msg"].removeprefix("Input should be ")
+        return f"{where}: {context['error']}" if detail["loc"] else str(context["error"])
+    if kind == "extra_forbidden":
+        *section, key = _location(detail)
+        known = _keys_at(section)
+        hint = did_you_mean(key, known) or ";"
+        return f"{where} (= {value!r}) is not a setting{hint} allowed here: {', '.join(known)}"
     near = ""
     if kind == "literal_error" and isinstance(value, str):
-        near = did_you_mean(value, re.findall(r"'([^']+)'", detail["ctx"]["expected"]))
+        near = did_you_mean(value, re.findall(r"'([^']+)'", context["expected"]))
+    expected = _EXPECTED.get(kind, detail["msg"].removeprefix("Input should be ")).format(**context)
     return f"{where}: {value!r} is not allowed, expected {expected}{near}"
+
+
+_EXPECTED = {
+    "too_short": "at least {min_length}",
+    "string_too_short": "some text",
+    "string_too_long": "at most {max_length} characters",
+    "string_pattern_mismatch": "text of the pattern {pattern}",
+    "model_type": "a section of settings",
+}
+"""Where pydantic's own wording would puzzle a reader of YAML."""
+
+
+def _location(detail: ErrorDetails) -> list[str]:
+    """The keys that lead to a value, without pydantic's notes on unions and validators."""
+    notes = ("function-", "literal[", "constrained-", "[key]")
+    return [str(part) for part in detail["loc"] if not str(part).startswith(notes)]
 
 
 def _keys_at(location: list[str]) -> list[str]:
@@ -335,9 +349,8 @@ def _keys_at(location: list[str]) -> list[str]:
     node: dict[str, Any] = schema
     for part in location:
         items = node.get("additionalProperties") or node.get("patternProperties", {}).values()
-        node = node.get("properties", {}).get(part) or (
-            items if isinstance(items, dict) else next(iter(items), {})
-        )
+        any_key = items if isinstance(items, dict) else next(iter(items), {})
+        node = node.get("properties", {}).get(part) or any_key
         for option in node.get("anyOf", [node]):
             if "$ref" in option:
                 node = schema["$defs"][option["$ref"].rsplit("/", 1)[-1]]
