@@ -11,7 +11,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run repro ui deploy check test format lint types imports lock schema clean
+.PHONY: help setup run repro ui deploy check test format lint types imports lock schema readme bench-run clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -61,6 +61,12 @@ format: setup ## Format the code and mend what can be mended
 
 schema: setup ## Write params.schema.json anew, after a change to src/pipeline/params.py
 	python -m pipeline params --schema > .schema.tmp && mv .schema.tmp params.schema.json
+
+bench-run: setup ## Time the whole run in a fresh clone of the last commit
+	python -m benchmarks.main_run
+
+readme: setup ## Fill README.md's tables from benchmarks/results
+	python -m benchmarks.readme
 
 lock: setup ## Write requirements.lock anew from pyproject.toml
 	uv pip compile --quiet --universal --all-extras --no-header --no-annotate --no-emit-index-url \

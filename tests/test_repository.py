@@ -69,6 +69,14 @@ def test_every_dependency_of_a_stage_exists_or_is_made_by_a_stage():
                 assert (PROJECT / dependency).exists(), dependency
 
 
+def test_the_tables_of_the_readme_come_from_the_results():
+    from benchmarks.readme import README, render
+
+    text = README.read_text(encoding="utf-8")
+    assert "<!-- table: main-run -->" in text
+    assert render(text) == text, "run 'make readme'"
+
+
 def test_the_import_contracts_hold():
     done = subprocess.run(
         ["lint-imports", "--no-cache"], cwd=PROJECT, capture_output=True, text=True, check=False
