@@ -82,7 +82,7 @@ class SmallProject:
         path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
 
 
-def write_class_folders(folder: Path, *, images_per_class: int = 40, side: int = 40) -> None:
+def write_class_folders(folder: Path, *, images_per_class: int = 60, side: int = 40) -> None:
     """Two classes a small CNN can tell apart: dark discs and bright bars, on noise."""
     rng = np.random.default_rng(0)
     rows, columns = np.mgrid[:side, :side]

@@ -117,6 +117,11 @@ class Workspace:
         return self.artifacts / "leaderboard.csv"
 
     @property
+    def curves(self) -> Path:
+        """The curves of all variants side by side, for ``dvc plots``."""
+        return self.artifacts / "curves"
+
+    @property
     def selection(self) -> Path:
         return self.artifacts / "selection.json"
 

@@ -22,6 +22,15 @@ MAX_PIXELS = 178_956_970
 Refusal = Literal["empty", "unreadable", "truncated", "too_large"]
 
 _ORIENTATION = 0x0112
+_BROKEN_EXIF = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -37,9 +46,12 @@ class DecodeError(Exception):
     """The bytes are no usable image. ``status`` is one of the manifest's, ``reason`` for people."""
 
     def __init__(self, status: Refusal, reason: str) -> None:
-        super().__init__(reason)
+        super().__init__(status, reason)
         self.status: Refusal = status
         self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 @dataclass(frozen=True)
@@ -72,8 +84,9 @@ def decode(data: bytes, *, max_pixels: int) -> Decoded:
         return _decode(data, max_pixels)
     except DecodeError:
         raise
-    except UnidentifiedImageError:
-        raise DecodeError("unreadable", f"no image of a format read here: {', '.join(FORMATS)}")
+    except UnidentifiedImageError as error:
+        reason = f"no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image"
+        raise DecodeError("unreadable", reason) from error
     except Image.DecompressionBombError as error:
         raise DecodeError("too_large", f"claims more than {MAX_PIXELS:,} pixels") from error
     except MemoryError as error:
@@ -100,11 +113,9 @@ def _decode(data: bytes, max_pixels: int) -> Decoded:
 def _orientation(image: Image.Image) -> int | None:
     try:
         value = image.getexif().get(_ORIENTATION)
-    except (ArithmeticError, AttributeError, LookupError, SyntaxError, TypeError, ValueError):
-        return None  # broken EXIF does not make the pixels unusable
-    except struct.error:
-        return None
-    return value if isinstance(value, int) and 1 <= value <= 8 else None  # noqa: PLR2004
+    except _BROKEN_EXIF:
+        return None  # the pixels may be fine all the same
+    return value if isinstance(value, int) and 1 <= value <= 8 else None
 
 
 def _upright(image: Image.Image, orientation: int | None) -> Image.Image:

@@ -1,0 +1,191 @@
+"""The networks a variant can name: own ones (`MODELS`), torchvision's and timm's (`ORIGINS`).
+
+``small_cnn`` is one of ours, ``torchvision:resnet18`` and ``timm:regnetx_002`` are theirs. Their
+libraries take seconds to import, so that happens only for a name with their prefix.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import ConfigurationError, did_you_mean
+from pipeline.vision.models import timm_models, torchvision_models
+from pipeline.vision.models.classifier import Classifier, Normalise
+from pipeline.vision.models.small_cnn import small_cnn
+
+__all__ = [
+    "MODELS",
+    "ORIGINS",
+    "Classifier",
+    "build",
+    "check_model",
+    "list_models",
+    "module_file",
+]
+
+_COMMON_ARGUMENTS = {"channels", "num_classes", "image_size"}
+_NOT_ARCHITECTURE = {
+    *_COMMON_ARGUMENTS,
+    *("pretrained", "weights", "weights_backbone", "progress", "in_chans"),
+    *("checkpoint_path", "cache_dir", "pretrained_cfg", "pretrained_cfg_overlay", "features_only"),
+}
+"""What the pipeline sets itself, what would load weights, and what gives no logits."""
+
+
+def check_model(name: str, *, where: str) -> None:
+    """Check that there is a network ``name``.
+
+    Args:
+        name: as a variant's ``model`` names it.
+        where: the key in ``params.yaml``, for the message.
+
+    Raises:
+        ConfigurationError: there is none; the message has the nearest match.
+    """
+    origin, colon, rest = name.partition(":")
+    if not colon:
+        known: Sequence[str] = list(MODELS)
+        end = f"own networks: {', '.join(MODELS)}; others are written " + " or ".join(
+            f"{prefix}:NAME" for prefix in ORIGINS
+        )
+    elif origin in ORIGINS:
+        known = [f"{origin}:{theirs}" for theirs in ORIGINS[origin].names()]
+        end = "'python -m pipeline models' lists all"
+    else:
+        known = [f"{prefix}:{rest}" for prefix in ORIGINS]
+        end = f"prefixes: {', '.join(ORIGINS)}"
+    if name not in known or (colon and origin not in ORIGINS):
+        hint = did_you_mean(name, known) or ";"
+        raise ConfigurationError(f"params.yaml: {where}: '{name}' is not a model{hint} {end}")
+
+
+def list_models(grep: str = "") -> list[str]:
+    """All names a variant can give as its ``model`` that contain ``grep``, our own first."""
+    names = list(MODELS)
+    for prefix, library in ORIGINS.items():
+        names += [f"{prefix}:{name}" for name in library.names()]
+    return [name for name in names if grep in name]
+
+
+def module_file(model: str) -> Path:
+    """The file of code that `build` gets the network ``model`` from."""
+    origin, colon, _ = model.partition(":")
+    source: Any = ORIGINS[origin] if colon else MODELS[model]
+    return Path(inspect.getfile(source))
+
+
+def build(
+    model: str,
+    *,
+    channels: int,
+    num_classes: int,
+    image_size: int,
+    architecture: dict[str, Any],
+    mean: Sequence[float],
+    std: Sequence[float],
+    where: str = "model",
+) -> Classifier:
+    """An untrained network, its weights drawn from torch's global generator.
+
+    Args:
+        model: a name that passes `check_model`.
+        channels: of the images, 1 or 3.
+        num_classes: how many logits.
+        image_size: side of the images in pixels.
+        architecture: arguments of the network itself.
+        mean: per channel, of pixels in [0, 1].
+        std: likewise.
+        where: what is built, for messages: for example ``variants.resnet18``.
+
+    Raises:
+        ConfigurationError: no such network, or it cannot be built so, or not for such images.
+    """
+    check_model(model, where=where)
+    for key in architecture:
+        if key in _NOT_ARCHITECTURE:
+            raise ConfigurationError(
+                f"params.yaml: {where}: architecture.{key} is not for '{model}' to choose; "
+                "the pipeline sets it, or has no use for it"
+            )
+    arguments = {"channels": channels, "num_classes": num_classes, "image_size": image_size}
+    what = f"params.yaml: {where}: '{model}'"
+    if architecture:
+        what += f" with the architecture {architecture}"
+    try:
+        net = _build_net(model, arguments, architecture, where)
+    except ConfigurationError:
+        raise
+    except Exception as error:  # a library's own words on arguments that only it knows
+        raise ConfigurationError(
+            f"{what} cannot be built for images of {image_size} px: {_one_line(error)}"
+        ) from error
+    classifier = Classifier(Normalise(mean, std), net, channels=channels, num_classes=num_classes)
+    _try_out(classifier, image_size, what)
+    return classifier
+
+
+def _build_net(
+    model: str, arguments: dict[str, int], architecture: dict[str, Any], where: str
+) -> nn.Module:
+    origin, colon, name = model.partition(":")
+    if colon:
+        net: nn.Module = ORIGINS[origin].build(name, **arguments, architecture=architecture)
+        return net
+    known = [key for key in inspect.signature(MODELS[model]).parameters if key not in arguments]
+    for key in architecture:
+        if key not in known:
+            hint = did_you_mean(key, known) or ";"
+            raise ConfigurationError(
+                f"params.yaml: {where}: architecture.{key} is not an argument of "
+                f"'{model}'{hint} allowed: {', '.join(known)}"
+            )
+    return MODELS[model](**arguments, **architecture)
+
+
+def _try_out(classifier: Classifier, image_size: int, what: str) -> None:
+    """Send one image through, so that what cannot work is refused before anything is trained.
+
+    Raises:
+        ConfigurationError: the network fails on such an image, or does not give logits.
+    """
+    image = torch.zeros(1, classifier.channels, image_size, image_size)
+    classifier.eval()
+    try:
+        with torch.no_grad():
+            logits: object = classifier(image)
+    except Exception as error:  # layers of any library; whatever they raise is about the image
+        raise ConfigurationError(
+            f"{what} cannot take {image_size} px images of {classifier.channels} channels: "
+            f"{_one_line(error)}"
+        ) from error
+    finally:
+        classifier.train()
+    expected = (1, classifier.num_classes)
+    if not isinstance(logits, Tensor) or tuple(logits.shape) != expected:
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ConfigurationError(
+            f"{what} returns {shape} for one image, expected logits of shape {expected}"
+        )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "small_cnn": small_cnn,
+}
+"""Own networks: a function of channels, num_classes, image_size and the network's own arguments."""
+
+ORIGINS: dict[str, ModuleType] = {
+    "torchvision": torchvision_models,
+    "timm": timm_models,
+}
+"""Libraries of networks: a module with ``names()`` and ``build(name, …)``."""

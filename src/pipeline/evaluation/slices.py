@@ -1,0 +1,115 @@
+"""Where a model is worse than on the whole: its accuracy for each value of each extra column."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline.evaluation.bootstrap import Interval, Resampling, bootstrap
+from pipeline.vision.metrics import METRICS, Floats, Sample
+
+MAX_VALUES = 20
+"""Text columns with more distinct values are identifiers rather than kinds of images."""
+MAX_NUMBERS = 10
+"""Number columns with more distinct values are cut into quarters."""
+MIN_IMAGES = 10
+"""On fewer images a bootstrap interval is too short to accuse a slice."""
+
+SLICE_METRICS = {name: METRICS[name] for name in ("accuracy", "balanced_accuracy")}
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The images with one value, or in one range of values, of a column."""
+
+    column: str
+    value: str
+    images: int
+    accuracy: Interval
+    balanced_accuracy: Interval
+    worse: bool
+    """The whole interval of its accuracy lies below the accuracy on all images."""
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Slices:
+    found: tuple[Slice, ...]
+    notes: tuple[str, ...]
+    """Which columns were left out, and why."""
+
+    @property
+    def lowest(self) -> Slice | None:
+        """The slice of the lowest accuracy: of those that are worse, else of those large enough."""
+        judged = [s for s in self.found if s.worse] or [
+            s for s in self.found if s.images >= MIN_IMAGES
+        ]
+        return min(judged, key=lambda s: s.accuracy.value or 0.0, default=None)
+
+
+def slice_by(
+    table: pd.DataFrame, sample: Sample, columns: Iterable[str], resampling: Resampling
+) -> Slices:
+    """Measure ``sample`` for each value of ``columns`` of ``table``, whose rows are its images."""
+    whole = METRICS["accuracy"].of(sample)
+    found: list[Slice] = []
+    notes: list[str] = []
+    for column in columns:
+        parts, note = _parts(table[column])
+        if note:
+            notes.append(f"{column}: {note}")
+        for value, mask in parts:
+            if mask.any():
+                found.append(_measure(column, value, sample[mask], whole, resampling))
+    return Slices(tuple(found), tuple(notes))
+
+
+def _measure(column: str, value: str, part: Sample, whole: float, resampling: Resampling) -> Slice:
+    measured = bootstrap(part, SLICE_METRICS, resampling)
+    high = measured["accuracy"].high
+    worse = len(part) >= MIN_IMAGES and high is not None and high < whole
+    return Slice(column, value, len(part), **measured, worse=worse)
+
+
+def _parts(column: pd.Series[Any]) -> tuple[list[tuple[str, NDArray[np.bool_]]], str]:
+    """Names and masks of the slices by ``column``, or why it makes none."""
+    numeric = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+    distinct = column.nunique()
+    if column.nunique(dropna=False) < 2:
+        return [], "left out, the same for all images"
+    if numeric and distinct > MAX_NUMBERS:
+        parts = _quarters(column.to_numpy(np.float64, na_value=np.nan))
+    elif distinct > MAX_VALUES:
+        return [], f"left out, {distinct} different values are too many to compare"
+    else:
+        values = sorted(column.dropna().unique(), key=None if numeric else str)
+        names = column.map(_text, na_action="ignore")
+        parts = [
+            (name, (names == name).to_numpy(bool)) for name in dict.fromkeys(map(_text, values))
+        ]
+    return [*parts, ("(missing)", column.isna().to_numpy(bool))], ""
+
+
+def _quarters(values: Floats) -> list[tuple[str, NDArray[np.bool_]]]:
+    """Ranges that hold a quarter of the images each, as far as equal values allow."""
+    edges = np.unique(np.nanquantile(values, [0, 0.25, 0.5, 0.75, 1])).tolist()
+    digits = 3
+    while len({f"{edge:.{digits}g}" for edge in edges}) < len(edges):
+        digits += 1
+    parts = []
+    for i, (low, high) in enumerate(itertools.pairwise(edges)):
+        above = values >= low if i == 0 else values > low
+        parts.append((f"{low:.{digits}g} to {high:.{digits}g}", above & (values <= high)))
+    return parts
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,83 @@
+"""The registered model as MLflow loads it (models from code: this file runs, nothing is unpickled).
+
+``predict`` takes the bytes of image files, as a list or as a table with the column ``image``, and
+returns a table with a row an image: ``label``, then ``p_CLASS`` for each class. MLflow puts the
+modules of ``pipeline`` that were packed with the model first on the path.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.models import set_model
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.pyfunc import PythonModel, PythonModelContext
+
+BATCH = 256
+
+
+class ImageClassifier(PythonModel):
+    """A model folder behind MLflow's interface."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        import torch
+
+        from pipeline.vision.inference import load_classifier
+
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._classifier, self._card = load_classifier(
+            Path(context.artifacts["model"]), self._device
+        )
+
+    def predict(self, model_input: pd.DataFrame | list[bytes]) -> pd.DataFrame:
+        """Label images.
+
+        Raises:
+            MlflowException: a row is no usable image; the message names the row.
+        """
+        images = list(_column(model_input))
+        parts = [self._predict(images, start) for start in range(0, len(images), BATCH)]
+        columns = ["label", *(f"p_{name}" for name in self._card.classes)]
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+
+    def _predict(self, images: list[bytes], start: int) -> pd.DataFrame:
+        import numpy as np
+        import torch
+
+        from pipeline.data.decode import DecodeError
+        from pipeline.vision.inference import decode_for_model, predict_logits
+
+        pixels = []
+        for row, image in enumerate(images[start : start + BATCH], start=start):
+            try:
+                pixels.append(decode_for_model(image, self._card))
+            except DecodeError as error:
+                raise MlflowException(
+                    f"row {row}: {error}", error_code=INVALID_PARAMETER_VALUE
+                ) from error
+        logits = predict_logits(
+            self._classifier,
+            np.stack(pixels),
+            image_size=self._card.image_size,
+            device=self._device,
+            batch_size=BATCH,
+            precision=self._card.plan["precision"],
+            memory_format=self._card.plan["memory_format"],
+        )
+        classes = self._card.classes
+        probabilities = torch.from_numpy(logits).softmax(dim=1).numpy()
+        table = pd.DataFrame(probabilities, columns=[f"p_{name}" for name in classes])
+        table.insert(0, "label", [classes[i] for i in probabilities.argmax(axis=1)])
+        return table
+
+
+def _column(model_input: pd.DataFrame | list[bytes]) -> Any:
+    if not isinstance(model_input, pd.DataFrame):
+        return model_input
+    return model_input["image"] if "image" in model_input else model_input.iloc[:, 0]
+
+
+set_model(ImageClassifier())

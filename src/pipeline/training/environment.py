@@ -1,0 +1,91 @@
+"""The process a training runs in: the same bits every time, and no trainer left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any, NoReturn
+
+import torch
+
+from pipeline.errors import ConfigurationError
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device that ``train.device`` names: ``auto`` is the GPU where there is one.
+
+    Raises:
+        ConfigurationError: a GPU is named that is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigurationError(
+            f"train.device: '{name}' is not there, PyTorch {torch.__version__} finds"
+            f" {torch.cuda.device_count()} GPUs; set it to auto or cpu, or look at what nvidia-smi"
+            " and CUDA_VISIBLE_DEVICES say"
+        )
+    return device
+
+
+def derived_seed(*parts: object) -> int:
+    """A seed that follows from ``parts`` alone: 63 bits of the hash of their text."""
+    digest = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+@contextlib.contextmanager
+def reproducible(device: torch.device) -> Iterator[None]:
+    """Compute by deterministic kernels; PyTorch's switches, threads and random state are put back.
+
+    On a GPU a network that has no deterministic kernel trains too, with PyTorch's warning that its
+    bits may differ from run to run.
+    """
+    # cuBLAS reads it when it starts, which is at the first product on the GPU.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    memory: Any = torch.utils.deterministic
+    threads, fill = torch.get_num_threads(), memory.fill_uninitialized_memory
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    try:
+        torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
+        # Filling new memory finds reads of what was never written; equal bits do not need it.
+        memory.fill_uninitialized_memory = False
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        memory.fill_uninitialized_memory = fill
+
+
+@contextlib.contextmanager
+def ending_cleanly() -> Iterator[None]:
+    """End with exit code 143 on SIGTERM, releasing what is held; as a stage, end with DVC.
+
+    The last epoch's checkpoint is then what the next run goes on from.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _terminate)
+    if sys.platform == "linux" and "DVC_STAGE" in os.environ:
+        # A DVC that is killed would leave its stages running: ask the kernel to tell us.
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    del frame
+    raise SystemExit(128 + number)

@@ -1,0 +1,89 @@
+"""Prediction: from bytes or packed pixels to logits."""
+
+from __future__ import annotations
+
+import contextlib
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.console import progress
+from pipeline.data.pixels import decode_image
+from pipeline.vision.batches import resize, to_float
+from pipeline.vision.card import ModelCard, load_classifier
+from pipeline.vision.models import Classifier
+
+__all__ = ["ModelCard", "decode_for_model", "load_classifier", "predict_logits"]
+
+_WORTH_PROGRESS = 20_000
+"""Images from which on a prediction shows how far it is."""
+
+
+def decode_for_model(data: bytes, card: ModelCard) -> NDArray[np.uint8]:
+    """An image file's content as the packed data would hold it: (H, W, C) ``uint8``.
+
+    `predict_logits` brings it to the model's own size, as training did.
+
+    Raises:
+        DecodeError: the bytes are no usable image.
+    """
+    return decode_image(data, channels=card.channels, image_size=card.stored_size)
+
+
+def predict_logits(
+    classifier: Classifier,
+    images: NDArray[np.uint8],
+    *,
+    image_size: int,
+    device: torch.device | str = "cpu",
+    rows: NDArray[np.int64] | None = None,
+    batch_size: int = 256,
+    precision: str = "float32",
+    memory_format: str = "channels_last",
+    what: str | None = None,
+) -> NDArray[np.float32]:
+    """Logits of ``images``, (n, K) ``float32``, in their order.
+
+    Args:
+        classifier: on ``device``; its mode (train or eval) is the same afterwards.
+        images: (N, H, W, C); may be mapped into memory, it is read batch by batch.
+        image_size: `ModelCard.image_size`.
+        device: where to compute.
+        rows: which of ``images``; all by default.
+        batch_size: images at a time; a matter of memory, not of the result beyond rounding.
+        precision: ``float32`` or ``bfloat16`` (autocast), as the card's plan says.
+        memory_format: as the card's plan says.
+        what: what is predicted, for the progress shown for large sets.
+    """
+    place = torch.device(device)
+    if rows is None:
+        rows = np.arange(len(images))
+    logits = np.empty((len(rows), classifier.num_classes), np.float32)
+    show = what is not None and len(rows) >= _WORTH_PROGRESS
+    training = classifier.training
+    classifier.eval()
+    try:
+        with (
+            torch.inference_mode(),
+            torch.autocast(place.type, torch.bfloat16, enabled=precision == "bfloat16"),
+            progress(what or "", len(rows)) if show else contextlib.nullcontext() as step,
+        ):
+            for start in range(0, len(rows), batch_size):
+                batch = _batch(images[rows[start : start + batch_size]], place, image_size)
+                batch = batch.contiguous(memory_format=getattr(torch, memory_format))
+                logits[start : start + batch_size] = classifier(batch).float().cpu().numpy()
+                if step is not None:
+                    step.advance(len(batch))
+    finally:
+        classifier.train(training)
+    return logits
+
+
+def _batch(images: NDArray[np.uint8], device: torch.device, image_size: int) -> Tensor:
+    """(n, H, W, C) ``uint8`` -> (n, C, image_size, image_size) ``float32`` on the device."""
+    stored = torch.from_numpy(np.ascontiguousarray(images))
+    if device.type == "cuda":
+        stored = stored.pin_memory()
+    return to_float(resize(stored.to(device, non_blocking=True), image_size))

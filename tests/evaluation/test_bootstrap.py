@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.evaluation.bootstrap import (
+    CHUNK,
+    Interval,
+    Resampling,
+    bootstrap,
+    bootstrap_vectors,
+    draws,
+    paired_bootstrap,
+)
+from pipeline.vision.metrics import METRICS, Metric, Sample, expected_calibration_error, recall
+from tests.evaluation.synthetic import make_sample
+
+QUICK = Resampling(resamples=400, confidence=0.95, seed=0)
+
+
+def test_a_resample_has_as_many_images_as_the_sample():
+    counts = np.concatenate(list(draws(37, QUICK)))
+    assert counts.shape == (400, 37)
+    assert (counts.sum(axis=1) == 37).all()
+    assert abs((counts == 0).mean() - (1 - 1 / 37) ** 37) < 0.01
+
+
+def test_draws_are_held_in_bounded_chunks_and_do_not_depend_on_them():
+    images = CHUNK // 10
+    chunks = list(draws(images, Resampling(25, 0.95, 3)))
+    assert [len(chunk) for chunk in chunks] == [10, 10, 5]
+    assert len(next(draws(3 * CHUNK, QUICK))) == 1
+    expected = np.random.default_rng(3).integers(0, images, (25, images))
+    for counts, cells in zip(np.concatenate(chunks), expected, strict=True):
+        np.testing.assert_array_equal(counts, np.bincount(cells, minlength=images))
+
+
+@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("classes", [2, 4])
+def test_intervals_are_those_of_resampling_image_by_image(name, classes):
+    sample = make_sample(120, classes)
+    measured = bootstrap(sample, {name: METRICS[name]}, QUICK)[name]
+    values = [
+        METRICS[name].of(sample[np.repeat(np.arange(len(sample)), row.astype(int))])
+        for row in np.concatenate(list(draws(len(sample), QUICK)))
+    ]
+    low, high = np.nanquantile(values, [0.025, 0.975])
+    assert measured.value == pytest.approx(METRICS[name].of(sample), abs=1e-6)
+    assert (measured.low, measured.high) == pytest.approx((low, high), abs=2e-6)
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    truth, covered = 0.8, 0
+    for seed in range(200):
+        right = rng.random(150) < truth
+        sample = Sample.of(np.zeros(150, int), np.where(right[:, None], [0.9, 0.1], [0.1, 0.9]))
+        interval = bootstrap(sample, {"accuracy": METRICS["accuracy"]}, Resampling(300, 0.9, seed))[
+            "accuracy"
+        ]
+        covered += interval.low <= truth <= interval.high
+    assert 0.83 <= covered / 200 <= 0.96
+
+
+def test_the_same_seed_gives_the_same_interval_and_another_one_does_not():
+    sample = make_sample(90, 3)
+    first, again, other = (
+        bootstrap(sample, METRICS, Resampling(300, 0.95, seed)) for seed in (1, 1, 2)
+    )
+    assert first == again
+    assert first != other
+
+
+def test_an_interval_holds_its_value_even_where_resampling_is_biased():
+    sample = make_sample(60, 2)
+    error = {"ece": Metric("ECE", expected_calibration_error)}
+    interval = bootstrap(sample, error, QUICK)["ece"]
+    assert interval.low <= interval.value <= interval.high
+
+
+def test_a_class_that_a_resample_misses_is_judged_by_the_others():
+    sample = Sample.of([0] * 30 + [1], np.eye(2)[[0] * 30 + [1]])
+    intervals = bootstrap_vectors(sample, {"recall": Metric("Recall", recall)}, QUICK)["recall"]
+    assert intervals == [Interval(1.0, 1.0, 1.0)] * 2
+
+
+def test_what_is_undefined_has_no_interval():
+    alone = Sample.of([0, 0, 0], [[0.9, 0.1]] * 3)
+    assert bootstrap(alone, METRICS, QUICK)["auroc"] == Interval(None, None, None)
+    nothing = alone[np.array([], int)]
+    assert bootstrap(nothing, METRICS, QUICK)["accuracy"] == Interval(None, None, None)
+    assert paired_bootstrap(
+        "accuracy", [], np.zeros((0, 2)), np.zeros((0, 2)), resampling=QUICK
+    ) == Interval(None, None, None)
+
+
+def test_a_model_differs_from_itself_by_nothing():
+    sample = make_sample(80, 3)
+    p = sample.probabilities
+    same = paired_bootstrap("macro_f1", sample.targets, p, p, resampling=QUICK)
+    assert same == Interval(0.0, 0.0, 0.0)
+
+
+def test_a_difference_on_the_same_images_is_surer_than_the_models_own_values():
+    sample = make_sample(400, 2)
+    worse = sample.probabilities.copy()
+    flipped = np.flatnonzero(sample.correct)[:20]
+    worse[flipped] = worse[flipped, ::-1]
+    difference = paired_bootstrap(
+        "accuracy", sample.targets, sample.probabilities, worse, resampling=QUICK
+    )
+    alone = bootstrap(sample, {"accuracy": METRICS["accuracy"]}, QUICK)["accuracy"]
+    assert difference.value == pytest.approx(20 / 400)
+    assert 0 < difference.low < difference.value < difference.high
+    assert difference.high - difference.low < 0.6 * (alone.high - alone.low)

@@ -1,0 +1,215 @@
+"""Training learns, gives the same bits each time, and goes on from wherever it was ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.errors import PipelineError
+from pipeline.journal import read
+from pipeline.training.checkpoint import CheckpointFolder, hold, snapshot
+from pipeline.training.environment import reproducible
+from pipeline.training.fit import Fitted, Task, fit
+
+EPOCHS = 4
+
+
+def run(task: Task, folder: Path) -> Fitted:
+    with reproducible(task.device), hold(folder) as checkpoints:
+        return fit(task, checkpoints, plans=folder.parent / "plans")
+
+
+def assert_same_bits(one: Fitted, other: Fitted) -> None:
+    assert one.history == other.history
+    theirs = snapshot(other.network)
+    for name, tensor in snapshot(one.network).items():
+        assert torch.equal(tensor, theirs[name]), name
+
+
+def test_two_classes_are_learned(make_task, tmp_path):
+    fitted = run(make_task(epochs=8), tmp_path / "key")
+    assert max(epoch.val_balanced_accuracy for epoch in fitted.history) > 0.9
+    assert fitted.history[-1].train_loss < fitted.history[0].train_loss
+    entries = read(tmp_path / "key" / "journal.jsonl")
+    assert [entry.step for entry in entries] == list(range(1, 9))
+    assert {"train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr"} <= set(
+        entries[0].metrics
+    )
+    assert entries[0].metrics["images_per_second"] > 0
+    assert "system/cpu_utilization_percentage" in entries[0].metrics
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_two_runs_give_the_same_bits(make_task, tmp_path, precision, optimizer):
+    task = make_task(epochs=2, precision=precision, optimizer=optimizer, lr=0.002)
+    torch.manual_seed(1)
+    first = run(task, tmp_path / "first")
+    torch.manual_seed(2)
+    assert_same_bits(first, run(task, tmp_path / "second"))
+
+
+class Ended(BaseException):
+    """As a kill would, it passes through everything."""
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("epochs_done", range(1, EPOCHS + 1))
+def test_an_ended_run_goes_on_to_the_same_bits(
+    make_task, tmp_path, monkeypatch, epochs_done, optimizer
+):
+    task = make_task(epochs=EPOCHS, optimizer=optimizer, lr=0.005)
+    undisturbed = run(task, tmp_path / "undisturbed")
+    save = CheckpointFolder.save
+
+    def save_then_end(self, checkpoint, **kwargs):
+        save(self, checkpoint, **kwargs)
+        if checkpoint.epoch == epochs_done:
+            raise Ended
+
+    monkeypatch.setattr(CheckpointFolder, "save", save_then_end)
+    with pytest.raises(Ended):
+        run(task, tmp_path / "ended")
+    monkeypatch.undo()
+    assert_same_bits(undisturbed, run(task, tmp_path / "ended"))
+    assert [entry.step for entry in read(tmp_path / "ended" / "journal.jsonl")] == [1, 2, 3, 4]
+
+
+def test_an_epoch_that_was_journaled_but_not_saved_is_not_journaled_twice(
+    make_task, tmp_path, monkeypatch
+):
+    task = make_task(epochs=3)
+    undisturbed = run(task, tmp_path / "undisturbed")
+    save = CheckpointFolder.save
+
+    def end_before_second(self, checkpoint, **kwargs):
+        if checkpoint.epoch == 2:
+            raise Ended
+        save(self, checkpoint, **kwargs)
+
+    monkeypatch.setattr(CheckpointFolder, "save", end_before_second)
+    with pytest.raises(Ended):
+        run(task, tmp_path / "ended")
+    monkeypatch.undo()
+    journal = tmp_path / "ended" / "journal.jsonl"
+    before = journal.read_bytes()
+    assert_same_bits(undisturbed, run(task, tmp_path / "ended"))
+    assert journal.read_bytes().startswith(before)
+    assert [entry.step for entry in read(journal)] == [1, 2, 3]
+
+
+def test_a_finished_training_is_taken_over_without_a_step(make_task, tmp_path, monkeypatch):
+    task = make_task(epochs=2)
+    first = run(task, tmp_path / "key")
+    monkeypatch.setattr("pipeline.training.loop.Trainer.step", None)
+    assert_same_bits(first, run(task, tmp_path / "key"))
+    kept = list((tmp_path / "key").glob("*.safetensors"))
+    weights = sum(t.numel() * t.element_size() for t in snapshot(first.network).values())
+    assert len(kept) == 1
+    assert kept[0].stat().st_size < weights + 20_000
+
+
+def test_a_resumed_run_keeps_the_plan_of_its_checkpoint(make_task, tmp_path, monkeypatch):
+    threads = torch.get_num_threads()
+    save = CheckpointFolder.save
+
+    def save_then_end(self, checkpoint, **kwargs):
+        save(self, checkpoint, **kwargs)
+        raise Ended
+
+    task = make_task(epochs=2, precision="auto")
+    monkeypatch.setattr(CheckpointFolder, "save", save_then_end)
+    with pytest.raises(Ended):
+        run(task, tmp_path / "key")
+    monkeypatch.undo()
+    torch.set_num_threads(threads + 1)
+    try:
+        assert run(task, tmp_path / "key").plan.threads == threads
+        assert torch.get_num_threads() == threads + 1
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_a_long_enough_run_measures_its_plan_and_pins_it(make_task, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.training.autotune.SHORT_RUN", 1)
+    monkeypatch.setattr("pipeline.training.autotune.has_bfloat16", lambda _: True)
+    task = make_task(epochs=1, precision="auto")
+    first = run(task, tmp_path / "key")
+    (pinned,) = (tmp_path / "plans").iterdir()
+    values = json.loads(pinned.read_text(encoding="utf-8"))
+    assert values["precision"] == first.plan.precision
+    assert values["model"] == "small_cnn"
+    explicit = run(make_task(epochs=1, precision=first.plan.precision), tmp_path / "explicit")
+    assert_same_bits(first, explicit)
+
+
+def test_divergence_stops_the_run_and_saves_nothing_that_is_not_finite(make_task, tmp_path):
+    with pytest.raises(PipelineError, match=r"not finite.*images/\d{4}\.png"):
+        run(make_task(lr=1e30, momentum=0.0, gradient_clip=None), tmp_path / "key")
+    folder = CheckpointFolder(tmp_path / "key")
+    kept = folder.load()
+    assert kept is None or all(tensor.isfinite().all() for tensor in kept.tensors.values())
+
+
+TRAINER = """
+import sys
+from pathlib import Path
+import torch
+from pipeline.data.pack import Packed
+from pipeline.params import load
+from pipeline.training.checkpoint import hold
+from pipeline.training.environment import reproducible
+from pipeline.training.fit import Task, fit
+from pipeline.vision.augmentation import build_policy
+root, folder = map(Path, sys.argv[1:])
+params = load(root / "params.yaml")
+task = Task(
+    "tiny", params.variant("tiny"), policy=build_policy(params.augment.policy),
+    packed=Packed.load(root / "artifacts" / "packed"), device=torch.device("cpu"),
+)
+with reproducible(task.device), hold(folder) as checkpoints:
+    fit(task, checkpoints, plans=folder.parent / "plans")
+"""
+
+
+def test_a_killed_process_goes_on_to_the_same_bits(make_task, workspace, tmp_path):
+    task = make_task(epochs=20)
+    process = subprocess.Popen(
+        [sys.executable, "-c", TRAINER, str(workspace.root), str(tmp_path / "killed")],
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    journal = tmp_path / "killed" / "journal.jsonl"
+    deadline = time.monotonic() + 60
+    while len(read(journal)) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert 3 <= len(read(journal)) < 20
+    resumed = run(task, tmp_path / "killed")
+    assert_same_bits(run(task, tmp_path / "undisturbed"), resumed)
+    assert [entry.step for entry in read(journal)] == list(range(1, 21))
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_gpu_trains_as_the_cpu_does(make_task, tmp_path, precision):
+    settings = {"epochs": 8, "precision": precision, "architecture": {"width": 8}}
+    on_cpu = run(make_task(**settings), tmp_path / "cpu")
+    on_gpu = run(make_task(device="cuda", **settings), tmp_path / "gpu")
+    again = run(make_task(device="cuda", **settings), tmp_path / "again")
+    assert_same_bits(on_gpu, again)
+    tolerance = 0.01 if precision == "float32" else 0.1
+    assert on_gpu.history[0].train_loss == pytest.approx(
+        on_cpu.history[0].train_loss, rel=tolerance
+    )
+    for fitted in (on_cpu, on_gpu):
+        assert max(epoch.val_balanced_accuracy for epoch in fitted.history) > 0.9

@@ -1,0 +1,126 @@
+"""One epoch: every image once, the right weights updated, nothing non-finite let through."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from pipeline.errors import DataRefused, PipelineError
+from pipeline.training.autotune import Plan
+from pipeline.training.checkpoint import snapshot
+from pipeline.training.fit import build_network, build_splits
+from pipeline.training.loop import Epoch, Trainer, best_epoch
+
+PLAN = Plan("float32", torch.get_num_threads())
+
+
+@pytest.fixture
+def make_trainer(make_task):
+    def make(**settings) -> Trainer:
+        task = make_task(**settings)
+        train, val = build_splits(task)
+        return Trainer(build_network(task), task.settings, PLAN, task.policy, train=train, val=val)
+
+    return make
+
+
+def test_every_image_is_taken_once_an_epoch_in_an_order_of_its_own(make_trainer, monkeypatch):
+    trainer = make_trainer()
+    orders: list[list[int]] = []
+    step = trainer.step
+
+    def recorded(batch, epoch):
+        orders[-1] += batch.tolist()
+        return step(batch, epoch)
+
+    monkeypatch.setattr(trainer, "step", recorded)
+    advanced: list[int] = []
+    for epoch in (0, 1):
+        orders.append([])
+        trainer.train_epoch(epoch, advance=advanced.append)
+    assert sorted(orders[0]) == sorted(orders[1]) == list(range(64))
+    assert orders[0] != orders[1]
+    assert sum(advanced) == 128
+
+
+@pytest.mark.parametrize(("batch_size", "steps"), [(64, 1), (21, 3), (62, 2), (63, 1)])
+def test_a_last_batch_is_used_unless_it_is_a_single_image(make_trainer, batch_size, steps):
+    trainer = make_trainer(batch_size=batch_size)
+    assert trainer.steps_per_epoch == steps
+    loss, accuracy = trainer.train_epoch(0)
+    assert math.isfinite(loss)
+    assert 0 <= accuracy <= 1
+
+
+def test_validation_changes_nothing(make_trainer):
+    trainer = make_trainer()
+    before = snapshot(trainer.model)
+    first = trainer.validate()
+    assert trainer.validate() == first
+    assert all(torch.equal(before[name], value) for name, value in snapshot(trainer.model).items())
+
+
+def test_learning_rate_spans_all_epochs(make_trainer):
+    trainer = make_trainer(schedule="constant", warmup=0.0, epochs=3, lr=0.25)
+    assert [trainer.lr(step) for step in range(12)] == [0.25] * 12
+    trainer = make_trainer(schedule="cosine", warmup=0.0, epochs=3, lr=0.25)
+    assert trainer.lr(0) == 0.25
+    assert trainer.lr(11) < 0.01
+
+
+@pytest.mark.parametrize("bad_step", [0, 2])
+def test_a_loss_that_is_not_finite_stops_and_names_the_images_of_its_step(
+    make_trainer, monkeypatch, bad_step
+):
+    trainer = make_trainer()
+    taken: list[list[int]] = []
+    policy, step = trainer.policy, trainer.step
+
+    def recorded(batch, epoch):
+        taken.append(batch.tolist())
+        return step(batch, epoch)
+
+    def broken(images, keys, *, seed, epoch):
+        images = policy(images, keys, seed=seed, epoch=epoch)
+        return images * math.nan if len(taken) == bad_step + 1 else images
+
+    monkeypatch.setattr(trainer, "step", recorded)
+    monkeypatch.setattr(trainer, "policy", broken)
+    with pytest.raises(PipelineError, match=f"epoch 1, step {bad_step + 1}: ") as stopped:
+        trainer.train_epoch(0)
+    for i in taken[bad_step]:
+        assert trainer.train.file_names[i] in str(stopped.value)
+    for i in set(range(64)) - set(taken[bad_step]):
+        assert trainer.train.file_names[i] not in str(stopped.value)
+    assert all(parameter.isfinite().all() for parameter in trainer.model.parameters())
+
+
+def test_weights_of_a_split_are_one_on_average_and_balance_the_classes(make_task, workspace):
+    task = make_task(class_weights="balanced")
+    index = task.packed.index.copy()
+    index["weight"] = index["target"].map({0: 1.0, 1: 0.25}).astype("float32")
+    task = dataclasses.replace(task, packed=dataclasses.replace(task.packed, index=index))
+    for split in build_splits(task):
+        says = [split.weights[split.images.targets == target].sum() for target in (0, 1)]
+        assert says[0] == pytest.approx(says[1])
+        assert split.weights.mean() == pytest.approx(1.0)
+
+
+def test_a_split_without_images_is_refused(make_task):
+    task = make_task()
+    index = task.packed.index.assign(split="train")
+    task = dataclasses.replace(task, packed=dataclasses.replace(task.packed, index=index))
+    with pytest.raises(DataRefused, match="'val' has 0 images"):
+        build_splits(task)
+
+
+def test_the_best_epoch_is_the_latest_of_the_best():
+    def epoch(number: int, balanced: float, loss: float) -> Epoch:
+        return Epoch(number, 0.1, 1.0, 0.5, loss, 0.5, balanced)
+
+    history = [epoch(1, 0.7, 0.5), epoch(2, 0.9, 0.6), epoch(3, 0.9, 0.4), epoch(4, 0.8, 0.1)]
+    assert best_epoch(history).epoch == 3
+    assert best_epoch([*history, epoch(5, 0.9, 0.4)]).epoch == 5

@@ -1,0 +1,144 @@
+"""Optimisers decay what they should, guard each step, and schedules have their shapes."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from pipeline.training.optimizer import (
+    OPTIMIZERS,
+    SCHEDULES,
+    build_optimizer,
+    guarded_step,
+    one_cycle,
+    set_lr,
+)
+
+
+def small_net() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 2)
+    )
+
+
+def loss_of(net: nn.Module, scale: float = 1.0) -> torch.Tensor:
+    images = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    return scale * nn.functional.cross_entropy(net(images), torch.arange(8) % 2)
+
+
+def weights_of(net: nn.Module) -> list[torch.Tensor]:
+    return [parameter.detach().clone() for parameter in net.parameters()]
+
+
+def build(net: nn.Module, name: str = "sgd", weight_decay: float = 0.0) -> torch.optim.Optimizer:
+    return build_optimizer(net, name=name, lr=0.1, momentum=0.9, weight_decay=weight_decay)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_norms_and_biases_are_not_decayed(name):
+    net = small_net()
+    decayed, free = build(net, name, weight_decay=0.5).param_groups
+    assert {id(p) for p in decayed["params"]} == {id(net[0].weight), id(net[4].weight)}
+    assert decayed["weight_decay"] == 0.5
+    assert free["weight_decay"] == 0.0
+    assert len(decayed["params"]) + len(free["params"]) == len(list(net.parameters()))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_each_optimizer_learns(name):
+    net = small_net()
+    optimizer = build(net, name)
+    set_lr(optimizer, 0.02)
+    losses = []
+    for _ in range(20):
+        optimizer.zero_grad()
+        loss = loss_of(net)
+        loss.backward()
+        losses.append(guarded_step(optimizer, loss, max_norm=None).item())
+    assert losses[-1] < losses[0] / 4
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("scale", [float("nan"), float("inf")])
+def test_a_step_that_is_not_finite_changes_no_weight_and_no_momentum(name, scale):
+    net, undisturbed = small_net(), small_net()
+    for disturbed, model in ((True, net), (False, undisturbed)):
+        optimizer = build(model, name, weight_decay=0.1)
+        for step in range(3):
+            optimizer.zero_grad()
+            if step == 1 and not disturbed:
+                continue
+            loss = loss_of(model, scale if step == 1 else 1.0)
+            loss.backward()
+            before = weights_of(model)
+            seen = guarded_step(optimizer, loss, max_norm=1.0)
+            assert seen.isfinite() == (step != 1)
+            changed = not all(map(torch.equal, before, weights_of(model)))
+            assert changed == (step != 1)
+    assert all(map(torch.equal, weights_of(net), weights_of(undisturbed)))
+
+
+def test_gradients_that_overflow_are_caught_where_the_loss_is_finite():
+    net = small_net()
+    optimizer = build(net)
+    loss = loss_of(net)
+    loss.backward()
+    net[4].bias.grad[0] = float("inf")
+    before = weights_of(net)
+    assert guarded_step(optimizer, loss, max_norm=None).isnan()
+    assert all(map(torch.equal, before, weights_of(net)))
+
+
+@pytest.mark.parametrize("max_norm", [0.01, 1e6])
+def test_clipping_equals_that_of_torch(max_norm):
+    ours, theirs = small_net(), small_net()
+    for net in (ours, theirs):
+        optimizer = build(net)
+        loss = loss_of(net, 50.0)
+        loss.backward()
+        if net is ours:
+            guarded_step(optimizer, loss, max_norm=max_norm)
+        else:
+            nn.utils.clip_grad_norm_(net.parameters(), max_norm)
+            optimizer.step()
+    for mine, reference in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(mine, reference, rtol=1e-5, atol=1e-7)
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from(sorted(SCHEDULES)),
+    st.integers(min_value=1, max_value=400),
+    st.floats(min_value=0, max_value=0.95),
+)
+def test_schedules_rise_through_the_warmup_and_never_again(name, steps, warmup):
+    shares = [SCHEDULES[name](step, steps, warmup) for step in range(steps)]
+    assert all(0 < share <= 1 for share in shares)
+    peak = shares.index(max(shares))
+    assert abs(peak - warmup * steps) <= 1 or steps <= 2
+    assert shares[:peak] == sorted(shares[:peak])
+    assert shares[peak:] == sorted(shares[peak:], reverse=True)
+
+
+def test_one_cycle_spans_its_published_range():
+    shares = [one_cycle(step, 1000, 0.25) for step in range(1000)]
+    assert shares[0] == pytest.approx(1 / 25)
+    assert shares[250] == pytest.approx(1.0)
+    assert shares[-1] == pytest.approx(1e-4)
+
+
+def test_without_warmup_every_schedule_starts_at_its_peak():
+    for schedule in SCHEDULES.values():
+        assert schedule(0, 50, 0.0) == 1.0
+
+
+def test_constant_stays_at_its_peak():
+    shares = [SCHEDULES["constant"](step, 100, 0.1) for step in range(100)]
+    assert shares[10:] == [1.0] * 90
+    assert all(a < b for a, b in itertools.pairwise(shares[:11]))

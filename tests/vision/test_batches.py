@@ -1,0 +1,108 @@
+"""Batches: the right pixels and labels, wherever the images lie."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.vision import batches
+from pipeline.vision.batches import Images, epoch_order, resize
+
+
+@given(count=st.integers(0, 200), seed=st.integers(0, 2**32), epoch=st.integers(0, 10_000))
+def test_every_epoch_is_a_permutation(count, seed, epoch):
+    rows = np.arange(count) * 3 + 1
+    assert sorted(epoch_order(rows, seed=seed, epoch=epoch)) == list(rows)
+
+
+def test_the_order_follows_from_seed_and_epoch_alone():
+    rows = np.arange(1000)
+    order = epoch_order(rows, seed=1, epoch=2)
+    np.random.seed(0)  # noqa: NPY002 (the global state is what is tested)
+    np.testing.assert_array_equal(epoch_order(rows, seed=1, epoch=2), order)
+    assert (epoch_order(rows, seed=2, epoch=1) != order).any()
+    assert (epoch_order(rows, seed=1, epoch=3) != order).any()
+    assert abs(np.corrcoef(order, rows)[0, 1]) < 0.1
+
+
+def test_the_order_is_the_same_in_another_process():
+    code = (
+        "import numpy as np; from pipeline.vision.batches import epoch_order;"
+        "print(epoch_order(np.arange(12), seed=3, epoch=4).tolist())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(epoch_order(np.arange(12), seed=3, epoch=4).tolist())
+
+
+@pytest.fixture(params=["in memory", "in the file"])
+def place(request, monkeypatch):
+    if request.param == "in the file":
+        monkeypatch.setattr(batches, "_room", lambda _: 0.0)
+    return request.param
+
+
+def test_a_batch_holds_the_asked_images_in_order(packed_colour, place):
+    rows = packed_colour.rows("train")
+    images = Images(packed_colour, rows, device="cpu", image_size=16)
+    assert len(images) == len(rows)
+    chosen = torch.tensor([5, 0, 5, 11])
+    batch = images.take(chosen)
+    assert batch.dtype == torch.float32
+    assert batch.shape == (4, 3, 16, 16)
+    assert batch.is_contiguous(memory_format=torch.channels_last)
+    expected = packed_colour.images[rows[chosen.numpy()]].transpose(0, 3, 1, 2) / 255
+    np.testing.assert_allclose(batch.numpy(), expected, atol=1e-7)
+
+
+def test_targets_weights_and_keys_belong_to_the_images(packed):
+    rows = packed.rows("val")
+    images = Images(packed, rows, device="cpu", image_size=16)
+    index = packed.index.iloc[rows]
+    assert images.targets.dtype == torch.int64
+    assert images.weights.dtype == torch.float32
+    assert images.keys.dtype == torch.int64
+    assert images.targets.tolist() == list(index["target"])
+    assert images.weights.tolist() == list(index["weight"])
+    assert images.keys.tolist() == packed.keys()[rows].tolist()
+
+
+def test_smaller_images_are_the_same_from_memory_and_from_the_file(packed, monkeypatch):
+    rows = packed.rows("train")
+    loaded = Images(packed, rows, device="cpu", image_size=9)
+    monkeypatch.setattr(batches, "_room", lambda _: 0.0)
+    streamed = Images(packed, rows, device="cpu", image_size=9)
+    chosen = torch.tensor([3, 1])
+    assert loaded.take(chosen).shape == (2, 1, 9, 9)
+    assert torch.equal(loaded.take(chosen), streamed.take(chosen))
+
+
+def test_resizing_averages_instead_of_skipping_pixels():
+    stripes = torch.tensor([0, 255], dtype=torch.uint8).repeat(32).expand(1, 64, 64)[..., None]
+    small = resize(stripes, 16)
+    assert small.dtype == torch.uint8
+    assert (small.int() - 127).abs().max() < 20
+    assert resize(stripes, 64) is stripes
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("room", [{"cuda", "cpu"}, {"cpu"}, set()])
+@pytest.mark.parametrize("image_size", [16, 9])
+def test_a_gpu_gets_the_same_batches(packed_colour, monkeypatch, room, image_size):
+    rows = packed_colour.rows("train")
+    expected = Images(packed_colour, rows, device="cpu", image_size=image_size)
+    monkeypatch.setattr(batches, "_room", lambda place: 1e9 if place.type in room else 0.0)
+    images = Images(packed_colour, rows, device="cuda", image_size=image_size)
+    chosen = torch.tensor([5, 0, 7])
+    batch = images.take(chosen.cuda())
+    assert batch.device.type == "cuda"
+    assert batch.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(
+        batch.cpu(), expected.take(chosen), rtol=0, atol=1.5 / 255 if image_size == 9 else 0
+    )
