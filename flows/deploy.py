@@ -104,7 +104,7 @@ def _end_runs(number: int) -> None:
     psutil.wait_procs(left, timeout=_PATIENCE)
 
 
-_PATIENCE = 15.0
+_PATIENCE = 30.0
 """Seconds that a run has for ending what it started and saying so."""
 
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from flows import processes, settings
 from pipeline.errors import PipelineError
@@ -40,10 +41,10 @@ class StageFailed(PipelineError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """A stage that is done; ``ran`` is False where DVC found nothing to do."""
+    """A stage that is done; ``way`` is what DVC did: nothing, a look into its cache, or all."""
 
     stage: str
-    ran: bool
+    way: Literal["unchanged", "cached", "ran"]
     seconds: float
     last_line: str
 
@@ -87,11 +88,14 @@ def _run(
 ) -> Outcome:
     start = time.monotonic()
     said: list[str] = []
-    skipped = False
+    way: Literal["unchanged", "cached", "ran"] = "ran"
 
     def on_line(line: str) -> None:
-        nonlocal skipped
-        skipped = skipped or line == f"Stage '{stage}' didn't change, skipping"
+        nonlocal way
+        if line == f"Stage '{stage}' didn't change, skipping":
+            way = "unchanged"
+        elif line.startswith(f"Stage '{stage}' is cached - skipping run"):
+            way = "cached"
         line = _TIME.sub("", line)
         if line and not line.startswith(_CHATTER):
             said[:] = [line]
@@ -118,7 +122,7 @@ def _run(
         if finished.exit_code:
             raise _failure(stage, finished, failure_file)
     seconds = time.monotonic() - start
-    return Outcome(stage, ran=not skipped, seconds=seconds, last_line="".join(said))
+    return Outcome(stage, way, seconds=seconds, last_line="".join(said))
 
 
 _TIME = re.compile(r"^\d\d:\d\d:\d\d ")

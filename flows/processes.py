@@ -66,8 +66,9 @@ class ProcessGroup:
         """What it prints, line by line, until the last process that can print has ended."""
         if self._guard.stdout is None:
             return
-        for line in self._guard.stdout:
-            yield line.decode("utf-8", errors="replace").rstrip()
+        with self._guard.stdout as output:
+            for line in output:
+                yield line.decode("utf-8", errors="replace").rstrip()
 
     def terminate(self) -> None:
         """Ask every process of the group to end, without waiting."""
@@ -75,7 +76,7 @@ class ProcessGroup:
             os.killpg(self.pid, signal.SIGTERM)
 
     def stop(self) -> None:
-        """End every process of the group; none is left when this returns. May be called again."""
+        """End every process of the group: SIGTERM, then SIGKILL. May be called again."""
         if self._ended:
             return
         if self._guard.returncode is None:

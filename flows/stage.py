@@ -54,9 +54,11 @@ def run_stage(
 ) -> State[Outcome]:
     """The DVC stage ``stage``, as `reproduce`. The state is named for what DVC did."""
     outcome = reproduce(root, stage, timeout=timeout, emit=_emitter(stage), environment=environment)
-    if outcome.ran:
-        return Completed(data=outcome, message=f"ran for {outcome.seconds:.1f} s")
-    return Completed(data=outcome, name="Unchanged", message="DVC found nothing to do")
+    if outcome.way == "unchanged":
+        return Completed(data=outcome, name="Unchanged", message="DVC found nothing to do")
+    if outcome.way == "cached":
+        return Completed(data=outcome, name="Cached", message="DVC had the outputs in its cache")
+    return Completed(data=outcome, message=f"ran for {outcome.seconds:.1f} s")
 
 
 @task(name="command", task_run_name="{name}", **_OPTIONS)

@@ -72,6 +72,16 @@ def data_restore() -> None:
         restore(workspace, params.ingest)
 
 
+@data_app.command("accept")
+def data_accept() -> None:
+    """Record the edits inside data/ as its new version in data.dvc."""
+    workspace, _ = _open()
+    from pipeline.data.restore import accept
+
+    with workspace.hold("data accept"):
+        accept(workspace)
+
+
 @app.command(rich_help_panel="Stages")
 def scan() -> None:
     """Read every image once and measure it."""

@@ -113,6 +113,18 @@ class TestIngest:
         assert len(copied) == 6
         assert_as_it_was(source_ingested, before, text)
 
+    @pytest.mark.parametrize("kind", [PermissionError, FileNotFoundError])
+    def test_an_image_that_cannot_be_copied_is_named(self, source_empty, monkeypatch, kind):
+        def refusing(source: Path, _: Path | None) -> str:
+            raise kind(errno.EACCES, "no", str(source))
+
+        with monkeypatch.context() as patched:
+            patched.setattr(version, "copy_hashed", refusing)
+            with pytest.raises(DataRefused, match=r"01\.png: .*ingest again"):
+                ingest(source_empty.workspace, source_empty.params)
+        assert not source_empty.workspace.data.exists()
+        assert source_empty.leftovers() == []
+
     def test_a_dvc_that_fails_leaves_the_version_before(self, source_ingested, monkeypatch):
         a_changed_source(source_ingested)
         before = version.folder_md5(source_ingested.workspace.data)

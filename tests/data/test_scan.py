@@ -133,6 +133,18 @@ def test_the_summary_counts_each_status(scanned, caplog):
     assert "6 images ok, 1 empty, 1 missing, 2 too_large, 1 truncated, 1 unlisted" in caplog.text
 
 
+def test_a_name_that_is_no_text_does_not_end_the_scan(tmp_path):
+    table = [["file_name", "label"], ["images/a.png", "cat"]]
+    workspace = write_data(tmp_path, {"a.png": encoded(picture())}, table)
+    try:
+        Path(os.fsdecode(os.fsencode(workspace.data / "images") + b"/\xff.png")).touch()
+    except OSError:
+        pytest.skip("this file system takes only UTF-8 names")
+    scan(workspace, PARAMS)
+    names = read_table(workspace.manifest)["file_name"].to_pylist()
+    assert names == ["images/\\xff.png", "images/a.png"]
+
+
 def test_data_without_one_readable_image_is_refused(tmp_path):
     table = [["file_name", "label"], ["images/a.png", "cat"]]
     workspace = write_data(tmp_path, {"a.png": b"text"}, table)

@@ -14,7 +14,7 @@ from pipeline.errors import Busy, DataRefused
 from tests.ingesting import write_image
 
 
-def test_our_hash_of_a_folder_is_dvcs(self, source_ingested):
+def test_our_hash_of_a_folder_is_dvcs(source_ingested):
     workspace = source_ingested.workspace
     for name in ("images/ünï/ß 1.png", "images/z/a.png", "images/z-a.png", "images/z.png"):
         write_image(workspace.data / name, seed=len(name))
@@ -25,7 +25,7 @@ def test_our_hash_of_a_folder_is_dvcs(self, source_ingested):
 
 
 @given(st.dictionaries(st.text(min_size=1), st.text("0123456789abcdef", min_size=32), min_size=1))
-def test_the_hash_does_not_depend_on_the_order_of_files(self, hashes):
+def test_the_hash_does_not_depend_on_the_order_of_files(hashes):
     shuffled = dict(reversed(hashes.items()))
     assert version.digest(shuffled) == version.digest(hashes)
 
@@ -41,7 +41,7 @@ def test_the_hash_does_not_depend_on_the_order_of_files(self, hashes):
         "",
     ],
 )
-def test_a_data_dvc_that_names_no_version_is_refused(self, source_empty, text):
+def test_a_data_dvc_that_names_no_version_is_refused(source_empty, text):
     source_empty.workspace.data_dvc.write_text(text)
     with pytest.raises(DataRefused, match="names no version of data/"):
         version.recorded(source_empty.workspace)

@@ -112,4 +112,4 @@ def test_a_difference_on_the_same_images_is_surer_than_the_models_own_values():
     alone = bootstrap(sample, {"accuracy": METRICS["accuracy"]}, QUICK)["accuracy"]
     assert difference.value == pytest.approx(20 / 400)
     assert 0 < difference.low < difference.value < difference.high
-    assert difference.high - difference.low < 0.6 * (alone.high - alone.low)
+    assert difference.high - difference.low < 0.7 * (alone.high - alone.low)

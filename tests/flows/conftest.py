@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -13,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psutil
 import pytest
@@ -100,6 +101,16 @@ words = [word for word in sys.argv[1:] if word != "--"]
 print("pipeline", *words, flush=True)
 with open("commands", "a") as file:
     file.write(" ".join(words) + "\\n")
+
+
+def fail(code, message):
+    pathlib.Path(os.environ["PIPELINE_FAILURE_FILE"]).write_text(
+        json.dumps({"exit_code": code, "message": message})
+    )
+    print(message, flush=True)
+    sys.exit(code)
+
+
 plan = pathlib.Path("plan", words[0])
 if plan.exists():
     exec(plan.read_text())
@@ -185,11 +196,19 @@ class TinyProject:
 
     def processes(self) -> list[str]:
         """The command lines of all processes that work in this project."""
-        found = []
-        for process in psutil.process_iter(["cwd", "cmdline"]):
-            if process.info["cwd"] and Path(process.info["cwd"]).is_relative_to(self.root):
-                found.append(" ".join(process.info["cmdline"] or []))
-        return found
+        return [
+            " ".join(process.info["cmdline"] or [])
+            for process in psutil.process_iter(["cwd", "cmdline"])
+            if process.info["cwd"] and Path(process.info["cwd"]).is_relative_to(self.root)
+        ]
+
+    def database(self, query: str) -> list[tuple[Any, ...]]:
+        """Rows of Prefect's database, once its server has ended."""
+        with contextlib.closing(sqlite3.connect(self.root / ".prefect" / "prefect.db")) as store:
+            return store.execute(query).fetchall()
+
+    def password(self) -> str:
+        return (self.root / ".prefect" / "auth").read_text(encoding="utf-8").strip()
 
     def ran(self, stage: str) -> tuple[float, float]:
         """When ``stage`` started and ended."""
@@ -212,9 +231,7 @@ def write(path: Path, text: str) -> None:
 
 
 def make_tiny_project(root: Path) -> TinyProject:
-    shutil.copytree(
-        PROJECT / "flows", root / "flows", ignore=shutil.ignore_patterns("__pycache__")
-    )
+    shutil.copytree(PROJECT / "flows", root / "flows", ignore=shutil.ignore_patterns("__pycache__"))
     write(root / "dvc.yaml", STAGES)
     write(root / "stage.py", STAGE)
     write(root / "data.txt", "data")
@@ -223,17 +240,23 @@ def make_tiny_project(root: Path) -> TinyProject:
     write(root / "artifacts" / "leaderboard.csv", LEADERBOARD)
     params = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
     params["variants"] = {"a": {"model": "small_cnn"}, "b": {"model": "small_cnn"}}
-    params["flow"]["ports"] = {"mlflow": free_port(), "prefect": free_port()}
     write(root / "params.yaml", yaml.safe_dump(params, sort_keys=False))
     command = [sys.executable, "-m", "dvc", "init", "-q", "--no-scm"]
     subprocess.run(command, cwd=root, check=True)
     return TinyProject(root)
 
 
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What every tiny project is a copy of: DVC takes a second to set one up."""
+    return make_tiny_project(tmp_path_factory.mktemp("template") / "tiny").root
+
+
 @pytest.fixture
-def tiny(tmp_path: Path) -> Iterator[TinyProject]:
+def tiny(tmp_path: Path, template: Path) -> Iterator[TinyProject]:
     """A tiny project; what still runs in it when the test ends is ended."""
-    project = make_tiny_project(tmp_path / "tiny")
+    project = TinyProject(shutil.copytree(template, tmp_path / "tiny"))
+    project.edit_flow(ports={"mlflow": free_port(), "prefect": free_port()})
     yield project
     for process in psutil.process_iter(["cwd"]):
         if process.info["cwd"] and Path(process.info["cwd"]).is_relative_to(project.root):

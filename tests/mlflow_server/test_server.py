@@ -82,23 +82,26 @@ def test_the_page_and_the_interface_answer_on_loopback_alone(project):
         }
         assert listening == {("127.0.0.1", project.port)}
 
+        stop(server, lambda: server.send_signal(signal.SIGTERM))
+
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("number", "to_all"), [(signal.SIGINT, True), (signal.SIGINT, False), (signal.SIGTERM, False)]
-)
-def test_it_ends_when_asked_and_leaves_no_process(project, number, to_all):
+def test_ctrl_c_ends_it_and_leaves_no_process(project):
     server = project.start()
+    # Ctrl-C reaches every process of the terminal.
+    words = stop(server, lambda: os.killpg(server.pid, signal.SIGINT))
+    assert project.address in words
+
+
+def stop(server, ask):
+    """End ``server`` by ``ask``; returns what it printed."""
     children = psutil.Process(server.pid).children(recursive=True)
     assert children
     start = time.monotonic()
-    if to_all:
-        os.killpg(server.pid, number)  # Ctrl-C reaches every process of the terminal
-    else:
-        server.send_signal(number)
+    ask()
     _, words = server.communicate(timeout=20)
     assert server.returncode == 0, words
     assert time.monotonic() - start < 12
     assert "Traceback" not in words
-    assert project.address in words
     assert not [child for child in children if child.is_running()]
+    return words

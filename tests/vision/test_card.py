@@ -7,6 +7,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from pipeline.errors import PipelineError
@@ -71,6 +72,8 @@ def test_a_tensor_with_two_names_is_stored_once_and_loaded_into_both(tmp_path, m
     monkeypatch.setitem(MODELS, "tied", tied)
     classifier, card = make_model("tied")
     save_model(tmp_path / "model", classifier, card, HISTORY)
+    stored = load_file(tmp_path / "model" / "weights.safetensors")
+    assert [name for name in stored if name in ("net.2.weight", "net.3.weight")] == ["net.2.weight"]
     loaded, _ = load_classifier(tmp_path / "model", "cpu")
     images = torch.rand(2, 1, 64, 64)
     assert torch.equal(loaded(images), classifier(images))
@@ -97,7 +100,7 @@ def test_a_truncated_weights_file_is_named(tmp_path, keep):
         ({"architecture": {"width": 16}}, r"is \(.*\), expected \(.*more"),
         ({"model": "torchvision:resnet18"}, "is missing"),
         ({"classes": ["a", "b", "c"]}, r"head\..* is \(2.*expected \(3"),
-        ({"model": "small_cnm"}, "cannot be rebuilt.*did you mean 'small_cnn'"),
+        ({"model": "small_cnm"}, "cannot be rebuilt: model: 'small_cnm'.*did you mean 'small_cnn'"),
         ({"format": 2}, "not a model card of format 1"),
         ({"stored_sise": 96}, "these differ: stored_sise"),
     ],

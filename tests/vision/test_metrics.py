@@ -66,13 +66,13 @@ REFERENCES = {
 
 @pytest.mark.parametrize("name", METRICS)
 @given(sample=samples())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_a_metric_is_what_scikit_learn_says(name, sample):
     assert METRICS[name].of(sample) == pytest.approx(REFERENCES[name](sample), nan_ok=True)
 
 
 @given(sample=samples())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_precision_and_recall_are_what_scikit_learn_says(sample):
     known = {"labels": np.arange(sample.num_classes), "average": None, "zero_division": np.nan}
     for function, reference in (
@@ -84,7 +84,7 @@ def test_precision_and_recall_are_what_scikit_learn_says(sample):
 
 
 @given(sample=samples())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_calibration_error_is_what_torchmetrics_says(sample):
     reference = MulticlassCalibrationError(sample.num_classes, n_bins=CALIBRATION_BINS)
     expected = reference(torch.tensor(sample.probabilities), torch.tensor(sample.targets))
@@ -96,7 +96,7 @@ def test_calibration_error_is_what_torchmetrics_says(sample):
 
 @pytest.mark.parametrize("name", [*METRICS, "ece"])
 @given(sample=samples(), seed=st.integers(0, 2**32))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_counting_an_image_twice_is_having_it_twice(name, sample, seed):
     function = METRICS[name].function if name in METRICS else expected_calibration_error
     counts = np.random.default_rng(seed).integers(0, 4, (3, len(sample)))

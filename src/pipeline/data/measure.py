@@ -77,7 +77,8 @@ def measure_file(folder: Path, file_name: str, limits: Limits) -> Measures:
     except FileNotFoundError:
         return replace(known, status="missing", error="listed, but not there")
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        return replace(known, status="unreadable", error=getattr(error, "strerror", str(error)))
+        reason = getattr(error, "strerror", None) or str(error)
+        return replace(known, status="unreadable", error=reason)
     known = replace(known, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
     try:
         return _measure_pixels(known, decode(data, max_pixels=limits.max_pixels))

@@ -53,7 +53,7 @@ class Findings:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class Picture:
     """A plot as the report holds it."""
 
     title: str
@@ -64,15 +64,15 @@ class Drawn:
 
 def write_report(folder: Path, findings: Findings, params: Params) -> None:
     """Write ``report.html`` and the PNG of each plot into ``folder``, which is replaced whole."""
-    pictures, drawn = _draw(findings)
-    page = render(findings, params, drawn)
+    files, pictures = _draw(findings)
+    page = render(findings, params, pictures).lstrip()
     with replacing_folder(folder) as temporary:
         (temporary / REPORT).write_text(page, encoding="utf-8")
-        for name, content in pictures.items():
+        for name, content in files.items():
             (temporary / f"{name}.png").write_bytes(content)
 
 
-def render(findings: Findings, params: Params, drawn: list[Drawn]) -> str:
+def render(findings: Findings, params: Params, pictures: list[Picture]) -> str:
     """The report's HTML."""
     card, results = findings.card, findings.results
     sample = findings.predictions.samples["test"]
@@ -90,7 +90,7 @@ def render(findings: Findings, params: Params, drawn: list[Drawn]) -> str:
             predictions=findings.predictions,
             resampling=resampling,
             verdict=judge(card.variant, results, sample, card.classes, resampling.confidence),
-            plots=drawn,
+            plots=pictures,
             mistakes=findings.mistakes,
             mistakes_total=int((~sample.correct).sum()),
             settings=_settings(params, card.variant),
@@ -98,20 +98,20 @@ def render(findings: Findings, params: Params, drawn: list[Drawn]) -> str:
     )
 
 
-def _draw(findings: Findings) -> tuple[dict[str, bytes], list[Drawn]]:
+def _draw(findings: Findings) -> tuple[dict[str, bytes], list[Picture]]:
     """Every plot as a PNG and as an SVG."""
     sample = findings.predictions.samples["test"]
     subject = Subject(sample, findings.predictions.classes, findings.history)
-    pictures, drawn = {}, []
+    files, pictures = {}, []
     with figures.style():
         for name, plot in PLOTS.items():
             figure = plot.draw(subject)
-            pictures[name] = figures.png(figure)
+            files[name] = figures.png(figure)
             description = f"{plot.title} of {findings.card.variant}. {plot.caption}"
             # Ours: matplotlib escapes the text it draws, and `svg` the description.
             text = Markup(figures.svg(figure, name=name, description=description))  # noqa: S704
-            drawn.append(Drawn(plot.title, plot.section, plot.caption, text))
-    return pictures, drawn
+            pictures.append(Picture(plot.title, plot.section, plot.caption, text))
+    return files, pictures
 
 
 def _settings(params: Params, variant: str) -> str:

@@ -82,19 +82,16 @@ def _measure(column: str, value: str, part: Sample, whole: float, resampling: Re
 def _parts(column: pd.Series[Any]) -> tuple[list[tuple[str, NDArray[np.bool_]]], str]:
     """Names and masks of the slices by ``column``, or why it makes none."""
     numeric = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
-    distinct = column.nunique()
-    if column.nunique(dropna=False) < 2:
+    names = column.map(_text, na_action="ignore")
+    if names.nunique(dropna=False) < 2:
         return [], "left out, the same for all images"
-    if numeric and distinct > MAX_NUMBERS:
+    if numeric and column.nunique() > MAX_NUMBERS:
         parts = _quarters(column.to_numpy(np.float64, na_value=np.nan))
-    elif distinct > MAX_VALUES:
-        return [], f"left out, {distinct} different values are too many to compare"
+    elif names.nunique() > MAX_VALUES:
+        return [], f"left out, {names.nunique()} different values are too many to compare"
     else:
-        values = sorted(column.dropna().unique(), key=None if numeric else str)
-        names = column.map(_text, na_action="ignore")
-        parts = [
-            (name, (names == name).to_numpy(bool)) for name in dict.fromkeys(map(_text, values))
-        ]
+        ordered = names[column.sort_values().index] if numeric else names.sort_values()
+        parts = [(name, (names == name).to_numpy(bool)) for name in ordered.dropna().unique()]
     return [*parts, ("(missing)", column.isna().to_numpy(bool))], ""
 
 

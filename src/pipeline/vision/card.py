@@ -123,7 +123,8 @@ def load_classifier(
                 std=card.std,
             )
     except ConfigurationError as error:
-        raise PipelineError(f"{folder / CARD}: the network cannot be rebuilt: {error}") from error
+        reason = str(error).removeprefix("params.yaml: ")
+        raise PipelineError(f"{folder / CARD}: the network cannot be rebuilt: {reason}") from error
     _load_weights(classifier, require(folder / WEIGHTS))
     classifier.eval().to(device).to(memory_format=getattr(torch, card.plan["memory_format"]))
     return classifier, card

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.evaluation.bootstrap import Resampling
+from pipeline.evaluation.slices import MIN_IMAGES, slice_by
+from pipeline.vision.metrics import Sample
+from tests.evaluation.synthetic import make_sample
+
+QUICK = Resampling(resamples=200, confidence=0.95, seed=0)
+
+
+def sample_with(correct: list[bool]) -> Sample:
+    targets = np.arange(len(correct)) % 2
+    predicted = np.where(correct, targets, 1 - targets)
+    return Sample.of(targets, np.eye(2)[predicted])
+
+
+def test_a_slice_that_is_clearly_worse_is_flagged_and_named_the_lowest():
+    camera = ["north"] * 50 + ["south"] * 50
+    sample = sample_with([False] * 40 + [True] * 60)
+    slices = slice_by(pd.DataFrame({"camera": camera}), sample, ["camera"], QUICK)
+    north, south = slices.found
+    assert (north.value, north.images, north.worse) == ("north", 50, True)
+    assert (south.value, south.worse) == ("south", False)
+    assert north.accuracy.value == pytest.approx(0.2)
+    assert slices.lowest is north
+
+
+def test_a_few_images_flag_nothing():
+    few = MIN_IMAGES - 1
+    column = ["rare"] * few + ["usual"] * 91
+    sample = sample_with([False] * few + [True] * 91)
+    slices = slice_by(pd.DataFrame({"kind": column}), sample, ["kind"], QUICK)
+    assert not any(each.worse for each in slices.found)
+    assert slices.lowest is not None
+    assert slices.lowest.value == "usual"
+
+
+def test_many_numbers_become_quarters():
+    values = np.random.default_rng(0).gamma(2, 1, 400)
+    slices = slice_by(pd.DataFrame({"area": values}), make_sample(400, 2), ["area"], QUICK)
+    assert [each.images for each in slices.found] == [100] * 4
+    assert slices.found[0].value.split(" to ")[1] == slices.found[1].value.split(" to ")[0]
+
+
+def test_few_numbers_stay_what_they_are_in_their_order():
+    values = np.tile([1.0, 0.0, 1 / 3, 2 / 3], 25)
+    slices = slice_by(pd.DataFrame({"p": values}), make_sample(100, 2), ["p"], QUICK)
+    assert [each.value for each in slices.found] == ["0", "0.3333", "0.6667", "1"]
+
+
+def test_missing_values_are_a_slice_of_their_own():
+    table = pd.DataFrame({"kind": ["a", None] * 20, "size": [np.nan, *range(39)]})
+    slices = slice_by(table, make_sample(40, 2), ["kind", "size"], QUICK)
+    missing = {each.column: each.images for each in slices.found if each.value == "(missing)"}
+    assert missing == {"kind": 20, "size": 1}
+
+
+def test_what_cannot_be_sliced_is_left_out_with_the_reason():
+    table = pd.DataFrame({"serial": [f"s{i}" for i in range(40)], "site": ["x"] * 40})
+    slices = slice_by(table, make_sample(40, 2), ["serial", "site"], QUICK)
+    assert slices.found == ()
+    assert slices.lowest is None
+    assert "40 different values" in slices.notes[0]
+    assert "the same for all" in slices.notes[1]
+
+
+columns = st.one_of(
+    st.lists(st.floats(allow_nan=True, allow_infinity=False, width=32), min_size=30, max_size=30),
+    st.lists(st.integers(-5, 5), min_size=30, max_size=30),
+    st.lists(st.booleans(), min_size=30, max_size=30),
+    st.lists(st.one_of(st.none(), st.text(max_size=3)), min_size=30, max_size=30),
+    st.lists(st.sampled_from([1, "1", 2.5, None, True]), min_size=30, max_size=30),
+)
+
+
+@given(column=columns)
+@settings(max_examples=60, deadline=None)
+def test_slices_of_any_column_hold_every_image_once(column):
+    table = pd.DataFrame({"any": pd.Series(column)})
+    slices = slice_by(table, make_sample(30, 2), ["any"], Resampling(100, 0.9, 0))
+    assert sum(each.images for each in slices.found) in {0, 30}
+    assert bool(slices.found) != bool(slices.notes)
+    names = [each.value for each in slices.found]
+    assert len(set(names)) == len(names)

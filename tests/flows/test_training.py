@@ -1,0 +1,207 @@
+"""``python -m flows.training`` with real Prefect and DVC, on stages that take no time."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+
+import pytest
+import yaml
+
+from .conftest import TinyProject, end, wait_for
+
+ALL = ["scan", "validate", "split", "augment", "train@a", "evaluate@a", "train@b", "evaluate@b"]
+slow = pytest.mark.slow
+
+
+def states(project: TinyProject) -> dict[str, str]:
+    """The last state of each task run, by name."""
+    query = "select name, state_name from task_run order by start_time"
+    return dict(project.database(query))
+
+
+def hold_workspace(project: TinyProject, purpose: str) -> subprocess.Popen[str]:
+    code = """
+import sys, time
+from pathlib import Path
+from pipeline.workspace import Workspace
+with Workspace(Path(sys.argv[1])).hold(sys.argv[2]):
+    time.sleep(120)
+"""
+    holder = project.start("-c", code, str(project.root), purpose)
+    lock = project.root / ".pipeline" / "lock"
+    wait_for(lambda: lock.exists() and lock.read_text(), 30)
+    return holder
+
+
+@pytest.mark.parametrize("flow", ["training", "ingest"])
+def test_a_second_run_is_told_at_once_that_the_workspace_is_busy(tiny, flow):
+    holder = hold_workspace(tiny, "a test")
+    try:
+        started = time.process_time()
+        done = tiny.flow(flow)
+        assert done.returncode == 75
+        assert "a test (process" in done.stdout
+        assert len(done.stdout.splitlines()) == 1
+        assert not (tiny.root / ".prefect" / "prefect.db").exists()
+        assert time.process_time() - started < 2
+    finally:
+        end(holder)
+
+
+def test_a_slip_in_the_settings_is_told_before_anything_starts(tiny):
+    tiny.edit_flow(stage_timeout="soon")
+    done = tiny.flow("training")
+    assert done.returncode == 2
+    assert "flow.stage_timeout: 'soon'" in done.stdout
+    assert len(done.stdout.splitlines()) == 1
+
+
+def test_ingest_takes_one_source(tiny):
+    done = tiny.flow("ingest", "one", "two")
+    assert done.returncode == 2
+    assert "usage" in done.stdout
+
+
+@slow
+def test_a_run_streams_each_line_once_and_leaves_everything_in_prefect(tiny):
+    tiny.plan("scan", "print('first'); sys.stdout.flush(); time.sleep(2); print('second')")
+    done = tiny.flow("training")
+    assert done.returncode == 0, done.stdout
+    for text in ("scan │ first", "scan │ second", "version 1 is the champion", "make ui"):
+        assert text in done.stdout
+    assert done.stdout.count("scan │ first") == 1
+    assert "Traceback" not in done.stdout
+    times = [line[:8] for line in done.stdout.splitlines() if "scan │ " in line]
+    assert times[-1] > times[-2]  # as they came
+
+    assert set(states(tiny)) == {
+        *("params", "data restore", "mlflow run", *ALL, "compare", "sync", "register")
+    }
+    assert set(states(tiny).values()) == {"Completed"}
+    assert tiny.database("select name from flow_run where state_name = 'Completed'")
+    logged = [message for (message,) in tiny.database("select message from log")]
+    assert logged.count("first") == 1
+    assert logged.count("second") == 1
+    ((markdown,),) = tiny.database("select data from artifact where key = 'leaderboard'")
+    assert "version 1 is the champion" in markdown
+    secret = tiny.password().partition(":")[2]
+    assert not any(secret in message for message in [*logged, markdown, done.stdout])
+    commands = (tiny.root / "commands").read_text().splitlines()
+    assert sorted(commands[:2]) == ["data restore", "params"]
+    assert commands[2:] == ["sync", "register"]
+
+    # A second run finds nothing to do, and says so.
+    again = tiny.flow("training")
+    assert again.returncode == 0, again.stdout
+    assert {states(tiny)[stage] for stage in ALL} == {"Unchanged"}
+    assert "this is" not in again.stdout
+    assert wait_for(lambda: not tiny.processes(), 10)
+
+
+@slow
+def test_refused_data_ends_the_run_with_its_message_and_no_second_try(tiny):
+    tiny.plan(
+        "validate", "open('tries', 'a').write('x'); fail(3, 'data/x.png: refused; remove it')"
+    )
+    done = tiny.flow("training")
+    assert done.returncode == 3
+    assert done.stdout.splitlines()[-1].endswith("validate: data/x.png: refused; remove it")
+    assert "Traceback" not in done.stdout
+    assert (tiny.root / "tries").read_text() == "x"
+    assert "split" not in states(tiny)
+    logged = "\n".join(message for (message,) in tiny.database("select message from log"))
+    assert "Traceback" not in logged
+
+
+@slow
+def test_variants_run_side_by_side_and_one_that_fails_does_not_stop_the_others(tiny):
+    tiny.edit_flow(parallel_variants=2)
+    passing = """
+    if not os.path.exists("once"):
+        open("once", "w").close()
+        os.kill(os.getpid(), 9)
+    time.sleep(8)
+    """
+    tiny.plan("train.a", passing)
+    tiny.plan("train.b", "time.sleep(12)")
+    tiny.plan("evaluate.b", "fail(3, 'nothing to measure')")
+    done = tiny.flow("training")
+    assert done.returncode == 3
+    assert "trying again" in done.stdout
+    assert done.stdout.splitlines()[-1].endswith("evaluate@b: nothing to measure")
+    a, b = tiny.ran("train.a"), tiny.ran("train.b")
+    assert max(a[0], b[0]) < min(a[1], b[1])
+    now = states(tiny)
+    assert now["train@a"] == now["evaluate@a"] == "Completed"
+    assert now["evaluate@b"] == "Failed"
+    assert not {"compare", "sync", "register"} & set(now)
+
+
+@slow
+@pytest.mark.parametrize(
+    ("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
+)
+def test_a_run_that_is_ended_leaves_no_process_behind(tiny, number, exit_code):
+    tiny.plan("train.a", "subprocess.Popen(['sleep', '300']); open('up', 'w'); time.sleep(300)")
+    flow = tiny.start("-m", "flows.training")
+    try:
+        wait_for((tiny.root / "up").exists, 120)
+        os.kill(flow.pid, number)
+        output, _ = flow.communicate(timeout=60)
+    finally:
+        end(flow)
+    assert flow.returncode == exit_code
+    assert wait_for(lambda: not tiny.processes(), 20)
+    assert "Traceback" not in output
+    if number == signal.SIGKILL:
+        return
+    assert tiny.database("select name from flow_run where state_name = 'Crashed'")
+    assert not re.search(r"trying again", output)
+    # The workspace is free again, and a run goes on from there.
+    assert (tiny.root / ".pipeline" / "lock").read_text() == ""
+
+
+@slow
+def test_an_unknown_network_is_wrong_configuration(tiny):
+    tiny.plan("params", "fail(2, \"variants.a.model: 'resnt18' is not a model\")")
+    done = tiny.flow("training")
+    assert done.returncode == 2
+    assert "'resnt18' is not a model" in done.stdout.splitlines()[-1]
+    assert set(states(tiny)) == {"params", "data restore"}
+
+
+@slow
+def test_ingest_passes_its_source_on(tiny, tmp_path):
+    (tmp_path / "photographs").mkdir()
+    command = tiny.run("-m", "flows.ingest", "photographs", cwd=tmp_path)
+    assert command.returncode == 0, command.stdout
+    commands = (tiny.root / "commands").read_text().splitlines()
+    assert commands == [f"ingest {tmp_path / 'photographs'}"]
+    assert states(tiny) == {"ingest": "Completed"}
+
+
+def test_places_for_variants_have_a_gpu_of_their_own(tiny, monkeypatch):
+    from flows import variants
+    from pipeline.params import load
+
+    def slots(visible: str, **flow: object) -> list[dict[str, str]]:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        tiny.edit_flow(**flow)
+        return variants.slots(load(tiny.root / "params.yaml"))
+
+    assert slots("") == [{}]
+    assert slots("", parallel_variants=2) == [{}, {}]
+    assert slots("3,5", parallel_variants="auto") == [
+        {"CUDA_VISIBLE_DEVICES": "3"},
+        {"CUDA_VISIBLE_DEVICES": "5"},
+    ]
+    assert slots("3", parallel_variants=2) == [{"CUDA_VISIBLE_DEVICES": "3"}] * 2
+    assert len(slots("0,1,2,3", parallel_variants="auto")) == 2  # no more than variants
+    params = yaml.safe_load((tiny.root / "params.yaml").read_text())
+    params["train"]["device"] = "cpu"
+    (tiny.root / "params.yaml").write_text(yaml.safe_dump(params))
+    assert slots("3,5", parallel_variants="auto") == [{}]
