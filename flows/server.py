@@ -24,7 +24,7 @@ START_TIMEOUT = 120.0
 """Seconds a server may take to answer; on two cores it takes 5, and 10 for a new database."""
 
 
-def get(url: str, *, auth: str | None = None, timeout: float = 5.0) -> int | None:
+def get(url: str, *, auth: str | None = None, timeout: float = 2.0) -> int | None:
     """The status of a GET on this machine, past any proxy; None where nothing answers by HTTP."""
     request = urllib.request.Request(url)  # noqa: S310 (addresses are our own)
     if auth is not None:
@@ -85,7 +85,7 @@ def wait_until_up(name: str, group: ProcessGroup, url: str, log: Path) -> None:
             lines.
     """
     deadline = time.monotonic() + START_TIMEOUT
-    while get(url, timeout=2) != 200:
+    while get(url) != 200:
         code = group.poll()
         if code is not None:
             raise PipelineError(f"{name} ended with {code} while starting\n{last_lines(log)}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -28,8 +29,9 @@ from tests.packing import augment_params, make_workspace
 PROJECT = Path(__file__).parents[2]
 HISTORY = [
     {
-        **{"epoch": epoch, "lr": 0.1, "train_loss": 1 / epoch, "val_loss": 1 / epoch},
-        **dict.fromkeys(("train_accuracy", "val_accuracy", "val_balanced_accuracy"), 0.5),
+        "epoch": epoch,
+        **dict.fromkeys(("lr", "train_accuracy", "val_accuracy", "val_balanced_accuracy"), 0.5),
+        **dict.fromkeys(("train_loss", "val_loss"), 1 / epoch),
     }
     for epoch in (1, 2, 3)
 ]
@@ -63,21 +65,35 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Project:
     pixels[1::2] += 12
     root = tmp_path_factory.mktemp("release") / "project"
     workspace = make_workspace(root, [Image.fromarray(image) for image in pixels])
+    split = pd.read_parquet(workspace.split)
+    split["split"] = [("train", "val", "test", "train")[i // 2 % 4] for i in range(len(split))]
+    split.to_parquet(workspace.split)  # both classes in every split
     params = write_params(workspace, variants=("good", "weak"))
     pack(workspace, augment_params())
     for variant in ("good", "weak"):
-        make_variant(workspace, params, variant, steps=60 if variant == "good" else 0)
+        make_variant(workspace, params, variant, steps=15 if variant == "good" else 0)
     compare(workspace, params)
     return Project(workspace, params)
 
 
+@pytest.fixture(scope="session")
+def make_project(
+    template: Project, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[], Project]:
+    """Copy the template, with an empty store."""
+
+    def make() -> Project:
+        workspace = Workspace(tmp_path_factory.mktemp("project") / "copy")
+        shutil.copytree(template.workspace.root, workspace.root)
+        give_store(workspace)
+        return Project(workspace, load(workspace.params))
+
+    return make
+
+
 @pytest.fixture
-def project(template: Project, tmp_path: Path) -> Project:
-    root = tmp_path / "project"
-    shutil.copytree(template.workspace.root, root)
-    workspace = Workspace(root)
-    give_store(workspace)
-    return Project(workspace, load(workspace.params))
+def project(make_project: Callable[[], Project]) -> Project:
+    return make_project()
 
 
 @pytest.fixture

@@ -21,6 +21,11 @@ from pipeline.training.fit import Fitted, Task, fit
 EPOCHS = 4
 
 
+@pytest.fixture(autouse=True)
+def every_epoch_is_saved(monkeypatch):
+    monkeypatch.setattr("pipeline.training.fit.SAVE_EVERY", 0.0)
+
+
 def run(task: Task, folder: Path) -> Fitted:
     with reproducible(task.device), hold(folder) as checkpoints:
         return fit(task, checkpoints, plans=folder.parent / "plans")
@@ -77,7 +82,7 @@ def test_an_ended_run_goes_on_to_the_same_bits(
     monkeypatch.setattr(CheckpointFolder, "save", save_then_end)
     with pytest.raises(Ended):
         run(task, tmp_path / "ended")
-    monkeypatch.undo()
+    monkeypatch.setattr(CheckpointFolder, "save", save)
     assert_same_bits(undisturbed, run(task, tmp_path / "ended"))
     assert [entry.step for entry in read(tmp_path / "ended" / "journal.jsonl")] == [1, 2, 3, 4]
 
@@ -97,12 +102,26 @@ def test_an_epoch_that_was_journaled_but_not_saved_is_not_journaled_twice(
     monkeypatch.setattr(CheckpointFolder, "save", end_before_second)
     with pytest.raises(Ended):
         run(task, tmp_path / "ended")
-    monkeypatch.undo()
+    monkeypatch.setattr(CheckpointFolder, "save", save)
     journal = tmp_path / "ended" / "journal.jsonl"
     before = journal.read_bytes()
     assert_same_bits(undisturbed, run(task, tmp_path / "ended"))
     assert journal.read_bytes().startswith(before)
     assert [entry.step for entry in read(journal)] == [1, 2, 3]
+
+
+def test_quick_epochs_are_not_all_saved(make_task, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.training.fit.SAVE_EVERY", 3600.0)
+    saved: list[int] = []
+    save = CheckpointFolder.save
+
+    def counted(self, checkpoint, **kwargs):
+        saved.append(checkpoint.epoch)
+        save(self, checkpoint, **kwargs)
+
+    monkeypatch.setattr(CheckpointFolder, "save", counted)
+    run(make_task(epochs=3), tmp_path / "key")
+    assert saved == [3]
 
 
 def test_a_finished_training_is_taken_over_without_a_step(make_task, tmp_path, monkeypatch):
@@ -128,7 +147,7 @@ def test_a_resumed_run_keeps_the_plan_of_its_checkpoint(make_task, tmp_path, mon
     monkeypatch.setattr(CheckpointFolder, "save", save_then_end)
     with pytest.raises(Ended):
         run(task, tmp_path / "key")
-    monkeypatch.undo()
+    monkeypatch.setattr(CheckpointFolder, "save", save)
     torch.set_num_threads(threads + 1)
     try:
         assert run(task, tmp_path / "key").plan.threads == threads
@@ -165,9 +184,11 @@ import torch
 from pipeline.data.pack import Packed
 from pipeline.params import load
 from pipeline.training.checkpoint import hold
+from pipeline.training import fit as module
 from pipeline.training.environment import reproducible
 from pipeline.training.fit import Task, fit
 from pipeline.vision.augmentation import build_policy
+module.SAVE_EVERY = 0.0
 root, folder = map(Path, sys.argv[1:])
 params = load(root / "params.yaml")
 task = Task(

@@ -8,7 +8,6 @@ modules of ``pipeline`` that were packed with the model first on the path.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from mlflow.exceptions import MlflowException
@@ -32,13 +31,16 @@ class ImageClassifier(PythonModel):
             Path(context.artifacts["model"]), self._device
         )
 
-    def predict(self, model_input: pd.DataFrame | list[bytes]) -> pd.DataFrame:
-        """Label images.
+    def predict(self, model_input: pd.DataFrame) -> pd.DataFrame:
+        """Label the images in the column ``image``, or in the first one.
+
+        MLflow makes a table of a list before it calls this.
 
         Raises:
             MlflowException: a row is no usable image; the message names the row.
         """
-        images = list(_column(model_input))
+        name = "image" if "image" in model_input else model_input.columns[0]
+        images = list(model_input[name])
         parts = [self._predict(images, start) for start in range(0, len(images), BATCH)]
         columns = ["label", *(f"p_{name}" for name in self._card.classes)]
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
@@ -72,12 +74,6 @@ class ImageClassifier(PythonModel):
         table = pd.DataFrame(probabilities, columns=[f"p_{name}" for name in classes])
         table.insert(0, "label", [classes[i] for i in probabilities.argmax(axis=1)])
         return table
-
-
-def _column(model_input: pd.DataFrame | list[bytes]) -> Any:
-    if not isinstance(model_input, pd.DataFrame):
-        return model_input
-    return model_input["image"] if "image" in model_input else model_input.iloc[:, 0]
 
 
 set_model(ImageClassifier())

@@ -183,7 +183,8 @@ def _create_version(
     model_id = log_model(store, challenger.run_id, folder, challenger.packed)
     return store.client.create_model_version(
         model,
-        source=f"models:/{model_id}",
+        # Its address itself: MLflow would look up "models:/ID" in the process's default store.
+        source=store.client.get_logged_model(model_id).artifact_location,
         run_id=challenger.run_id,
         model_id=model_id,
         tags={

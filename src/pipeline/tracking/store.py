@@ -101,19 +101,32 @@ def open_store(workspace: Workspace) -> Store:
 @contextlib.contextmanager
 def answering(uri: str) -> Iterator[None]:
     """Turn what MLflow raises where the store at ``uri`` does not answer into `StoreAway`."""
-    from mlflow.exceptions import MlflowException, RestException
+    from mlflow.exceptions import MlflowException
 
     try:
         yield
     except MlflowException as error:
-        if isinstance(error, RestException):
-            raise  # it did answer
-        logger.debug("MLflow at %s", uri, exc_info=True)
+        if not _is_away(error):
+            raise
         first_line = str(error).strip().partition("\n")[0]
         raise StoreAway(
             f"MLflow at {uri}: {first_line}; start its server, or unset MLFLOW_TRACKING_URI to use"
             " the project's own store"
         ) from error
+
+
+def _is_away(error: BaseException | None) -> bool:
+    """Whether the network or the database is behind ``error``, which MLflow does not tell apart."""
+    from requests.exceptions import RequestException
+    from sqlalchemy.exc import DBAPIError
+
+    while error is not None:
+        if isinstance(error, RequestException | DBAPIError):
+            return True
+        if "out-of-date database schema" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def create_database(workspace: Workspace) -> None:

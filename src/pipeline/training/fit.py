@@ -36,6 +36,10 @@ from pipeline.vision.models import Classifier
 CPU_PROBE = 32
 """Images in a measured step on a CPU: enough to tell, in half the time of a usual batch."""
 
+SAVE_EVERY = 10.0
+"""Seconds: an epoch is saved that ends so long after the last that was. Of a network with millions
+of weights, saving each quick epoch would take longer than repeating a few."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -60,8 +64,8 @@ class Fitted:
 def fit(task: Task, folder: CheckpointFolder, *, plans: Path) -> Fitted:
     """Train the epochs that the checkpoint in ``folder`` does not hold yet.
 
-    Call it inside `reproducible`. An epoch is journaled, then it is saved: what is journaled but
-    not saved is trained again, to the same bits.
+    Call it inside `reproducible`. What is journaled but not saved is trained again, to the same
+    bits, and not journaled again.
 
     Args:
         plans: the folder of measured plans, see `choose_plan`.
@@ -86,12 +90,15 @@ def fit(task: Task, folder: CheckpointFolder, *, plans: Path) -> Fitted:
             "%s: %d of its %d epochs were trained before (%s)",
             *(task.variant, len(history), task.settings.epochs, folder.path),
         )
+    saved = time.monotonic()
     for epoch in _epochs(trainer, task.variant, len(history), Journal(folder.journal)):
         history.append(epoch)
         if best_epoch(history) is epoch:
             best = snapshot(network)
         finished = len(history) == task.settings.epochs
-        folder.save(_checkpoint(trainer, history, best), keep=1 if finished else 2)
+        if finished or time.monotonic() - saved >= SAVE_EVERY:
+            folder.save(_checkpoint(trainer, history, best), keep=1 if finished else 2)
+            saved = time.monotonic()
     network.load_state_dict(best)
     return Fitted(network, plan, history)
 

@@ -79,10 +79,13 @@ def train(workspace: Workspace, params: Params, variant: str) -> None:
 
 def _code(model: str) -> list[Path]:
     """The files of code that shape a training's result. Another network's file is none of them."""
-    training, vision = Path(__file__).parent, Path(models.__file__).parent.parent
+    training, package = Path(__file__).parent, Path(__file__).parent.parent
+    vision = package / "vision"
+    later = {vision / name for name in ("card.py", "inference.py", "preview.py")}
     return [
         *sorted(training.glob("*.py")),
-        *(vision / name for name in ("augmentation.py", "batches.py", "metrics.py")),
+        *sorted(set(vision.glob("*.py")) - later),
+        package / "data" / "pack.py",
         *(vision / "models" / name for name in ("__init__.py", "classifier.py")),
         models.module_file(model),
     ]
