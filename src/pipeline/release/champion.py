@@ -144,7 +144,7 @@ def load_version(store: Store, version: ModelVersion, device: torch.device) -> R
             )
         classifier, card = load_classifier(folder, device)
         trained_on = frozenset(require(folder / TRAINED_ON).read_text("ascii").split())
-    return RegisteredModel(version.version, weights, card, classifier, device, trained_on)
+    return RegisteredModel(str(version.version), weights, card, classifier, device, trained_on)
 
 
 def best_device() -> torch.device:
@@ -154,7 +154,8 @@ def best_device() -> torch.device:
 @contextlib.contextmanager
 def _fetched(store: Store, version: ModelVersion) -> Iterator[Path]:
     """The version's model folder on this machine; where it must be fetched, for the body alone."""
-    location = f"{_artifact_location(store, version)}/artifacts/{MODEL}"
+    root = store.client.get_model_version_download_uri(version.name, version.version)
+    location = f"{root.rstrip('/')}/artifacts/{MODEL}"
     address = urlsplit(location)
     if address.scheme in {"", "file"}:
         yield Path(unquote(address.path) if address.scheme else location)
@@ -163,9 +164,3 @@ def _fetched(store: Store, version: ModelVersion) -> Iterator[Path]:
 
     with tempfile.TemporaryDirectory(prefix="pipeline-champion-") as folder:
         yield Path(download_artifacts(location, dst_path=folder, tracking_uri=store.uri))
-
-
-def _artifact_location(store: Store, version: ModelVersion) -> str:
-    if version.model_id:
-        return str(store.client.get_logged_model(version.model_id).artifact_location).rstrip("/")
-    return str(store.client.get_model_version_download_uri(version.name, version.version))

@@ -6,6 +6,7 @@ aliases point at versions: ``challenger`` at the one judged last, ``champion`` a
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from pipeline.release.judge import Challenger, judge
 from pipeline.release.package import log_model
 from pipeline.release.sync import sync
 from pipeline.tracking import WEIGHTS, Store, open_store
-from pipeline.tracking.store import answering
+from pipeline.tracking.store import answering, as_default
 from pipeline.vision import card as files
 from pipeline.workspace import Workspace
 
@@ -31,6 +32,8 @@ VERDICT = "gate"
 """Tag of a version: the gate's verdict as text."""
 PREVIOUS = "previous_champion"
 """Tag of a version that became champion: the version that was it before."""
+REGISTERED = "mlflow.modelVersions"
+"""Tag by which MLflow's page links a model to its versions."""
 TAKEN_BACK = "taken_back"
 """Tag of a version that a rollback took the alias from."""
 
@@ -181,18 +184,21 @@ def _create_version(
             raise
     folder = workspace.model(challenger.variant)
     model_id = log_model(store, challenger.run_id, folder, challenger.packed)
-    return store.client.create_model_version(
-        model,
-        # Its address itself: MLflow would look up "models:/ID" in the process's default store.
-        source=store.client.get_logged_model(model_id).artifact_location,
-        run_id=challenger.run_id,
-        model_id=model_id,
-        tags={
-            WEIGHTS: challenger.weights_sha256,
-            "variant": challenger.variant,
-            "data_digest": challenger.packed.digest,
-        },
-    )
+    with as_default(store):
+        version = store.client.create_model_version(
+            model,
+            source=f"models:/{model_id}",
+            run_id=challenger.run_id,
+            model_id=model_id,
+            tags={
+                WEIGHTS: challenger.weights_sha256,
+                "variant": challenger.variant,
+                "data_digest": challenger.packed.digest,
+            },
+        )
+    registered = [{"name": model, "version": version.version}]
+    store.client.set_logged_model_tags(model_id, {REGISTERED: json.dumps(registered)})
+    return version
 
 
 def _settle(

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline import params
-from pipeline.console import logger
 from pipeline.errors import PipelineError
 from pipeline.workspace import Workspace
 
@@ -127,6 +126,20 @@ def _is_away(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+@contextlib.contextmanager
+def as_default(store: Store) -> Iterator[None]:
+    """For those of MLflow's functions that look for the store in the environment alone."""
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    os.environ["MLFLOW_TRACKING_URI"] = store.uri
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["MLFLOW_TRACKING_URI"]
+        else:
+            os.environ["MLFLOW_TRACKING_URI"] = before
 
 
 def create_database(workspace: Workspace) -> None:
