@@ -138,6 +138,7 @@ _CHATTER = (
     "Updating lock file",
     "Generating lock file",
     "Data and pipelines are up to date",
+    "ERROR: failed to reproduce",  # after the stage has said why
     "WARNING: Process '",  # a killed run's entry in the lock file, which DVC has removed
 )
 """What DVC says about itself around a stage."""

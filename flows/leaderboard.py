@@ -25,7 +25,6 @@ class Board:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     verdict: str
-    model: str
     reports: tuple[Path, ...]
     pictures: tuple[tuple[str, Path], ...]
     mlflow: str
@@ -57,7 +56,6 @@ def read(workspace: Workspace, params: Params, verdict: str) -> Board:
             for place in places
         ),
         verdict=verdict,
-        model=params.register_.model,
         reports=tuple(
             (workspace.report(place["variant"]) / "report.html").relative_to(workspace.root)
             for place in places
@@ -97,7 +95,7 @@ def show(board: Board) -> None:
     console.print()
     console.print(table)
     for name, text in (
-        ("registry", f"{board.model}: {board.verdict}"),
+        ("registry", board.verdict),
         *(("report" if i == 0 else "", str(path)) for i, path in enumerate(board.reports)),
         ("web pages", f"make ui   (MLflow {board.mlflow}, Prefect {board.prefect})"),
     ):
@@ -113,7 +111,7 @@ def markdown(board: Board) -> str:
         _row(["---"] * len(board.columns)),
         *(_row(row) for row in board.rows),
         "",
-        f"**Registry**: {board.model}: {board.verdict}",
+        f"**Registry**: {board.verdict}",
         "",
         "**Reports**, in the project's folder:",
         "",

@@ -56,8 +56,7 @@ def training() -> None:
             run.note_parent(parent.result())
             run.variants()
             run.stage("compare")
-            run.command("sync")
-            verdict = run.command("register").last_line
+            verdict = run.command("register").last_line  # which begins with `sync`
         board = leaderboard.read(workspace, params, verdict)
         create_markdown_artifact(
             key="leaderboard",

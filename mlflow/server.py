@@ -22,6 +22,7 @@ import psutil
 from pipeline.console import logger, set_up_logging
 from pipeline.errors import PipelineError
 from pipeline.params import load
+from pipeline.tracking.flow_run import TRAINING_VIEW
 from pipeline.tracking.store import SETTINGS, create_database, own_uri
 from pipeline.workspace import Workspace
 
@@ -29,8 +30,9 @@ HOST = "127.0.0.1"
 """No other machine reaches the server; MLflow has no password of its own."""
 NAMES = (HOST, "localhost")
 """The only names it answers to: a page elsewhere cannot reach it under a name of its own."""
+PAGE = f"#/experiments{TRAINING_VIEW}"
 WORKERS = 1
-"""One person looks at it; each further worker takes some 300 MB."""
+"""One person looks at it; each further worker is another process with all of MLflow."""
 ENVIRONMENT = SETTINGS | {
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # nobody starts code from the page
 }
@@ -70,7 +72,7 @@ def serve(workspace: Workspace, port: int) -> None:
         while server.poll() is None and not _answers(port):
             time.sleep(0.2)
         if server.returncode is None:
-            logger.info("MLflow: http://%s:%d (Ctrl-C ends it)", HOST, port)
+            logger.info("MLflow: http://%s:%d/%s (Ctrl-C ends it)", HOST, port, PAGE)
         code = server.wait()
         raise PipelineError(f"MLflow's server ended with exit code {code}; see its words above")
     finally:

@@ -23,16 +23,17 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 
 @cache
-def _template() -> Path:
-    workspace = Workspace(Path(tempfile.mkdtemp(prefix="pipeline-test-store-")))
-    create_database(workspace)
-    return workspace.mlflow / "mlflow.db"
+def _template() -> tempfile.TemporaryDirectory[str]:
+    folder = tempfile.TemporaryDirectory(prefix="pipeline-test-store-")
+    create_database(Workspace(Path(folder.name)))
+    return folder
 
 
 def give_store(workspace: Workspace) -> None:
     """Give ``workspace`` an empty store."""
     workspace.mlflow.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(_template(), workspace.mlflow / "mlflow.db")
+    template = Workspace(Path(_template().name))
+    shutil.copyfile(template.mlflow / "mlflow.db", workspace.mlflow / "mlflow.db")
 
 
 def free_port() -> int:

@@ -252,10 +252,36 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_project(tmp_path_factory.mktemp("template") / "tiny").root
 
 
+@pytest.fixture(scope="session")
+def warm_template(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with the databases of Prefect and MLflow, whose making takes many seconds."""
+    root = shutil.copytree(template, tmp_path_factory.mktemp("warm") / "tiny")
+    code = """
+from flows import command, server
+from pipeline.tracking import open_store
+workspace, params = command.open_project()
+with server.connected(params.flow.ports.prefect, workspace.state / "server.log"):
+    open_store(workspace)
+"""
+    done = TinyProject(root).run("-c", code)
+    assert done.returncode == 0, done.stdout
+    return root
+
+
 @pytest.fixture
 def tiny(tmp_path: Path, template: Path) -> Iterator[TinyProject]:
     """A tiny project; what still runs in it when the test ends is ended."""
-    project = TinyProject(shutil.copytree(template, tmp_path / "tiny"))
+    yield from _copy(template, tmp_path)
+
+
+@pytest.fixture
+def warm(tmp_path: Path, warm_template: Path) -> Iterator[TinyProject]:
+    """The same, in which servers have run before."""
+    yield from _copy(warm_template, tmp_path)
+
+
+def _copy(template: Path, folder: Path) -> Iterator[TinyProject]:
+    project = TinyProject(shutil.copytree(template, folder / "tiny"))
     project.edit_flow(ports={"mlflow": free_port(), "prefect": free_port()})
     yield project
     for process in psutil.process_iter(["cwd"]):

@@ -49,7 +49,7 @@ def test_variants_are_shown_as_ranked_with_their_intervals(workspace, capsys):
 def test_the_end_of_a_run_says_where_to_go_from_here(workspace, capsys):
     leaderboard.show(board(workspace))
     printed = capsys.readouterr().out
-    assert "solar-cells: version 3 is the champion" in printed
+    assert "version 3 is the champion" in printed
     assert "artifacts/reports/b/report.html" in printed
     assert "make ui" in printed
     assert "http://127.0.0.1:5000" in printed

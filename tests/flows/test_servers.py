@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -58,9 +57,9 @@ with get_client(sync_client=True) as client:
 
 
 @pytest.fixture
-def project(tiny: TinyProject) -> TinyProject:
-    write(tiny.root / "mlflow" / "server.py", MLFLOW)
-    return tiny
+def project(warm: TinyProject) -> TinyProject:
+    write(warm.root / "mlflow" / "server.py", MLFLOW)
+    return warm
 
 
 def client(project: TinyProject, *arguments: str) -> str:
@@ -77,32 +76,28 @@ def start_ui(project: TinyProject) -> subprocess.Popen[str]:
     return ui
 
 
-def log_of(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.exists() else ""
-
-
 @pytest.mark.parametrize("name", ["mlflow", "prefect"])
-def test_a_taken_port_is_named_before_anything_starts(project, name):
+def test_a_taken_port_is_named_before_anything_starts(tiny, name):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
-        project.edit_flow(ports=project.ports | {name: other.getsockname()[1]})
-        done = project.flow("ui")
+        tiny.edit_flow(ports=tiny.ports | {name: other.getsockname()[1]})
+        done = tiny.flow("ui")
     assert done.returncode == 1
     assert f"flow.ports.{name}" in done.stdout
     assert "taken by another program" in done.stdout
     assert len(done.stdout.splitlines()) == 1
-    assert not (project.root / ".prefect" / "prefect.db").exists()
+    assert not (tiny.root / ".prefect" / "prefect.db").exists()
 
 
-def test_deploy_without_a_server_says_how_to_start_one(project):
-    done = project.flow("deploy")
+def test_deploy_without_a_server_says_how_to_start_one(tiny):
+    done = tiny.flow("deploy")
     assert done.returncode == 1
     assert "make ui" in done.stdout
     assert len(done.stdout.splitlines()) == 1
 
 
-def test_a_server_of_another_project_is_not_ours(tmp_path):
+def test_a_port_without_a_server_is_not_ours(tmp_path):
     assert not server.is_ours(free_port(), tmp_path)
 
 

@@ -68,9 +68,9 @@ def test_ingest_takes_one_source(tiny):
 
 
 @slow
-def test_a_run_streams_each_line_once_and_leaves_everything_in_prefect(tiny):
-    tiny.plan("scan", "print('first'); sys.stdout.flush(); time.sleep(2); print('second')")
-    done = tiny.flow("training")
+def test_a_run_streams_each_line_once_and_leaves_everything_in_prefect(warm):
+    warm.plan("scan", "print('first'); sys.stdout.flush(); time.sleep(2); print('second')")
+    done = warm.flow("training")
     assert done.returncode == 0, done.stdout
     for text in ("scan │ first", "scan │ second", "version 1 is the champion", "make ui"):
         assert text in done.stdout
@@ -79,110 +79,111 @@ def test_a_run_streams_each_line_once_and_leaves_everything_in_prefect(tiny):
     times = [line[:8] for line in done.stdout.splitlines() if "scan │ " in line]
     assert times[-1] > times[-2]  # as they came
 
-    assert set(states(tiny)) == {
-        *("params", "data restore", "mlflow run", *ALL, "compare", "sync", "register")
+    assert set(states(warm)) == {
+        *("params", "data restore", "mlflow run", *ALL, "compare", "register")
     }
-    assert set(states(tiny).values()) == {"Completed"}
-    assert tiny.database("select name from flow_run where state_name = 'Completed'")
-    logged = [message for (message,) in tiny.database("select message from log")]
+    assert set(states(warm).values()) == {"Completed"}
+    assert warm.database("select name from flow_run where state_name = 'Completed'")
+    logged = [message for (message,) in warm.database("select message from log")]
     assert logged.count("first") == 1
     assert logged.count("second") == 1
-    ((markdown,),) = tiny.database("select data from artifact where key = 'leaderboard'")
+    ((markdown,),) = warm.database("select data from artifact where key = 'leaderboard'")
     assert "version 1 is the champion" in markdown
-    secret = tiny.password().partition(":")[2]
+    secret = warm.password().partition(":")[2]
     assert not any(secret in message for message in [*logged, markdown, done.stdout])
-    commands = (tiny.root / "commands").read_text().splitlines()
+    commands = (warm.root / "commands").read_text().splitlines()
     assert sorted(commands[:2]) == ["data restore", "params"]
-    assert commands[2:] == ["sync", "register"]
+    assert commands[2:] == ["register"]
 
     # A second run finds nothing to do, and says so.
-    again = tiny.flow("training")
+    again = warm.flow("training")
     assert again.returncode == 0, again.stdout
-    assert {states(tiny)[stage] for stage in ALL} == {"Unchanged"}
+    assert {states(warm)[stage] for stage in ALL} == {"Unchanged"}
     assert "this is" not in again.stdout
-    assert wait_for(lambda: not tiny.processes(), 10)
+    assert wait_for(lambda: not warm.processes(), 10)
 
 
 @slow
-def test_refused_data_ends_the_run_with_its_message_and_no_second_try(tiny):
-    tiny.plan(
+def test_refused_data_ends_the_run_with_its_message_and_no_second_try(warm):
+    warm.plan(
         "validate", "open('tries', 'a').write('x'); fail(3, 'data/x.png: refused; remove it')"
     )
-    done = tiny.flow("training")
+    done = warm.flow("training")
     assert done.returncode == 3
     assert done.stdout.splitlines()[-1].endswith("validate: data/x.png: refused; remove it")
+    assert "failed to reproduce" not in done.stdout
     assert "Traceback" not in done.stdout
-    assert (tiny.root / "tries").read_text() == "x"
-    assert "split" not in states(tiny)
-    logged = "\n".join(message for (message,) in tiny.database("select message from log"))
+    assert (warm.root / "tries").read_text() == "x"
+    assert "split" not in states(warm)
+    logged = "\n".join(message for (message,) in warm.database("select message from log"))
     assert "Traceback" not in logged
 
 
 @slow
-def test_variants_run_side_by_side_and_one_that_fails_does_not_stop_the_others(tiny):
-    tiny.edit_flow(parallel_variants=2)
+def test_variants_run_side_by_side_and_one_that_fails_does_not_stop_the_others(warm):
+    warm.edit_flow(parallel_variants=2)
     passing = """
     if not os.path.exists("once"):
         open("once", "w").close()
         os.kill(os.getpid(), 9)
     time.sleep(8)
     """
-    tiny.plan("train.a", passing)
-    tiny.plan("train.b", "time.sleep(12)")
-    tiny.plan("evaluate.b", "fail(3, 'nothing to measure')")
-    done = tiny.flow("training")
+    warm.plan("train.a", passing)
+    warm.plan("train.b", "time.sleep(12)")
+    warm.plan("evaluate.b", "fail(3, 'nothing to measure')")
+    done = warm.flow("training")
     assert done.returncode == 3
     assert "trying again" in done.stdout
     assert done.stdout.splitlines()[-1].endswith("evaluate@b: nothing to measure")
-    a, b = tiny.ran("train.a"), tiny.ran("train.b")
+    a, b = warm.ran("train.a"), warm.ran("train.b")
     assert max(a[0], b[0]) < min(a[1], b[1])
-    now = states(tiny)
+    now = states(warm)
     assert now["train@a"] == now["evaluate@a"] == "Completed"
     assert now["evaluate@b"] == "Failed"
-    assert not {"compare", "sync", "register"} & set(now)
+    assert not {"compare", "register"} & set(now)
 
 
 @slow
 @pytest.mark.parametrize(
     ("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
 )
-def test_a_run_that_is_ended_leaves_no_process_behind(tiny, number, exit_code):
-    tiny.plan("train.a", "subprocess.Popen(['sleep', '300']); open('up', 'w'); time.sleep(300)")
-    flow = tiny.start("-m", "flows.training")
+def test_a_run_that_is_ended_leaves_no_process_behind(warm, number, exit_code):
+    warm.plan("train.a", "subprocess.Popen(['sleep', '300']); open('up', 'w'); time.sleep(300)")
+    flow = warm.start("-m", "flows.training")
     try:
-        wait_for((tiny.root / "up").exists, 120)
+        wait_for((warm.root / "up").exists, 120)
         os.kill(flow.pid, number)
         output, _ = flow.communicate(timeout=60)
     finally:
         end(flow)
     assert flow.returncode == exit_code
-    assert wait_for(lambda: not tiny.processes(), 20)
+    assert wait_for(lambda: not warm.processes(), 20)
     assert "Traceback" not in output
     if number == signal.SIGKILL:
         return
-    assert tiny.database("select name from flow_run where state_name = 'Crashed'")
+    assert warm.database("select name from flow_run where state_name = 'Crashed'")
     assert not re.search(r"trying again", output)
     # The workspace is free again, and a run goes on from there.
-    assert (tiny.root / ".pipeline" / "lock").read_text() == ""
+    assert (warm.root / ".pipeline" / "lock").read_text() == ""
 
 
 @slow
-def test_an_unknown_network_is_wrong_configuration(tiny):
-    tiny.plan("params", "fail(2, \"variants.a.model: 'resnt18' is not a model\")")
-    done = tiny.flow("training")
+def test_an_unknown_network_is_wrong_configuration(warm):
+    warm.plan("params", "fail(2, \"variants.a.model: 'resnt18' is not a model\")")
+    done = warm.flow("training")
     assert done.returncode == 2
     assert "'resnt18' is not a model" in done.stdout.splitlines()[-1]
-    assert set(states(tiny)) == {"params", "data restore"}
+    assert set(states(warm)) == {"params", "data restore"}
 
 
 @slow
-def test_ingest_passes_its_source_on(tiny, tmp_path):
+def test_ingest_passes_its_source_on(warm, tmp_path):
     (tmp_path / "photographs").mkdir()
-    command = tiny.run("-m", "flows.ingest", "photographs", cwd=tmp_path)
+    command = warm.run("-m", "flows.ingest", "photographs", cwd=tmp_path)
     assert command.returncode == 0, command.stdout
-    commands = (tiny.root / "commands").read_text().splitlines()
+    commands = (warm.root / "commands").read_text().splitlines()
     assert commands == [f"ingest {tmp_path / 'photographs'}"]
-    assert states(tiny) == {"ingest": "Completed"}
+    assert states(warm) == {"ingest": "Completed"}
 
 
 def test_places_for_variants_have_a_gpu_of_their_own(tiny, monkeypatch):

@@ -57,7 +57,17 @@ def test_the_champion_predicts_in_a_process_that_lacks_this_project(released, tm
     paths = [str(workspace.data / name) for name in evaluated["file_name"]]
     store = open_store(workspace)
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", LOAD, sysconfig.get_path("purelib"), store.uri, *paths],
+        [
+            sys.executable,
+            "-I",
+            "-S",
+            "-B",
+            "-c",
+            LOAD,
+            sysconfig.get_path("purelib"),
+            store.uri,
+            *paths,
+        ],
         cwd=tmp_path,
         env={"MLFLOW_DISABLE_TELEMETRY": "true", "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
         capture_output=True,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,7 +14,7 @@ from PIL import Image
 from pipeline.data.pack import Packed
 from pipeline.errors import ConfigurationError, PipelineError
 from pipeline.evaluation.predictions import Predictions
-from pipeline.release.predict import predict
+from pipeline.release.predict import load_champion, predict
 from pipeline.release.register import register
 
 
@@ -86,6 +88,14 @@ def test_without_output_the_table_goes_to_standard_output_alone(released, tmp_pa
     assert len(lines) == 2
 
 
+def test_a_reader_that_has_seen_enough_is_no_error(released, monkeypatch):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w", buffering=1) as closed_pipe:
+        monkeypatch.setattr("sys.stdout", closed_pipe)
+        predict_with(released, released.workspace.data)
+
+
 def test_more_images_than_a_batch_come_in_order(released, tmp_path, monkeypatch):
     monkeypatch.setattr("pipeline.release.predict.BATCH", 7)
     output = tmp_path / "labels.csv"
@@ -116,3 +126,17 @@ def test_without_a_champion_it_says_how_to_get_one(project, tmp_path):
     Image.new("L", (9, 9)).save(tmp_path / "image.png")
     with pytest.raises(PipelineError, match=r"shapes has no champion.*make run"):
         predict_with(project, tmp_path / "image.png")
+
+
+def test_a_champion_of_another_size_is_asked_about_the_original_files(released):
+    workspace = released.workspace
+    packed = Packed.load(workspace.packed)
+    champion = load_champion(workspace, released.params.register_)
+    rows = packed.rows("test")
+    stored = champion.probabilities_of_packed(workspace, packed, rows)
+    other_size = replace(packed, images=packed.images[:, ::2, ::2], image_size=8)
+    original = champion.probabilities_of_packed(workspace, other_size, rows)
+    assert np.abs(stored - original).max() < 1e-6
+    gone = replace(other_size, index=packed.index.assign(file_name="images/gone.png"))
+    with pytest.raises(PipelineError, match="data restore"):
+        champion.probabilities_of_packed(workspace, gone, rows)

@@ -11,8 +11,10 @@ from pipeline.artifacts import read_json, write_json
 from pipeline.errors import Busy, PipelineError
 from pipeline.release import register as registering
 from pipeline.release.champion import CHALLENGER, CHAMPION, version_called, versions
+from pipeline.release.predict import predict
 from pipeline.release.register import Registration, register, rollback
-from pipeline.tracking import open_store
+from pipeline.tracking import StoreAway, open_store
+from tests.mlflow_store import ServedProject
 
 
 def champion_of(project):
@@ -138,3 +140,42 @@ def test_a_champion_whose_files_are_gone_is_named(choose):
 def test_rollback_without_any_champion_says_how_to_get_one(project):
     with pytest.raises(PipelineError, match="make run"):
         rollback(project.workspace, project.params.register_)
+
+
+def test_a_registration_that_was_cut_short_goes_on_with_the_model_it_had_logged(
+    project, monkeypatch
+):
+    store = open_store(project.workspace)
+    create = type(store.client).create_model_version
+
+    def cut_short(*arguments, **settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(store.client), "create_model_version", cut_short)
+    with pytest.raises(KeyboardInterrupt):
+        register_in(project)
+    assert champion_of(project) is None
+    monkeypatch.setattr(type(store.client), "create_model_version", create)
+    assert register_in(project).alias == "champion"
+    assert len(store.client.search_logged_models([store.experiment_id])) == 1
+
+
+@pytest.mark.slow
+def test_a_server_elsewhere_holds_runs_models_and_champion(
+    choose, tmp_path, params_text, monkeypatch
+):
+    served = ServedProject.make(tmp_path / "elsewhere", params_text)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", served.address)
+    with served.served():
+        first = register_in(choose("weak"))
+        assert first.alias == "champion"
+        both = choose("weak", "good")
+        better = register_in(both)  # the champion is fetched to be compared
+        assert (better.version, better.alias) == ("2", "champion")
+        output = tmp_path / "labels.csv"
+        predict(both.workspace, both.params.register_, [both.workspace.data], output)
+        assert len(output.read_text().splitlines()) == 161
+        assert rollback(both.workspace, both.params.register_) == "1"
+    assert not (both.workspace.mlflow / "artifacts").exists()
+    with pytest.raises(StoreAway, match="start its server"):
+        rollback(both.workspace, both.params.register_)

@@ -73,6 +73,7 @@ def test_a_training_leaves_a_run_with_its_curves_settings_and_data(training, sto
     found = only_run(store, key)
     assert found.info.run_name == "resnet18"
     assert found.info.status == "FINISHED"
+    assert found.info.start_time == 1_700_000_000_001  # not when MLflow was first reached
     assert curve(store, found, "val_loss") == [
         (1, 1.0, 1_700_000_000_001),
         (2, 0.5, 1_700_000_000_002),

@@ -72,8 +72,9 @@ def predict(
         raise ConfigurationError(f"{output}: is a folder; name the CSV file to write")
     images = [file for path in paths for file in _images(path)]
     champion = load_champion(workspace, params)
+    tally = _Tally(Counter())
     with _writing(output) as file:
-        tally = _write(file, champion, images)
+        _write(file, champion, images, tally)
     counts = ", ".join(f"{count:,} {label}" for label, count in sorted(tally.labels.items()))
     logger.info(
         "labelled by version %s of %s: %s", champion.version, params.model, counts or "nothing"
@@ -118,11 +119,10 @@ def _images(path: Path) -> list[Path]:
     return found
 
 
-def _write(file: IO[str], champion: RegisteredModel, images: Sequence[Path]) -> _Tally:
+def _write(file: IO[str], champion: RegisteredModel, images: Sequence[Path], tally: _Tally) -> None:
     classes = champion.card.classes
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["file", "label", "probability", *(f"p_{name}" for name in classes), "error"])
-    tally = _Tally(Counter())
     with progress("predicting", len(images)) as step:
         for paths, decoded in _decoded(images, champion.card):
             readable = [pixels for pixels in decoded if not isinstance(pixels, _Unreadable)]
@@ -138,7 +138,6 @@ def _write(file: IO[str], champion: RegisteredModel, images: Sequence[Path]) -> 
                 tally.labels[label] += 1
                 writer.writerow([path, label, *(f"{p:.6f}" for p in (highest, *row)), ""])
             step.advance(len(paths))
-    return tally
 
 
 @dataclass(frozen=True)
@@ -181,8 +180,12 @@ def _decode(path: Path, card: ModelCard) -> Pixels | _Unreadable:
 @contextlib.contextmanager
 def _writing(output: Path | None) -> Iterator[IO[str]]:
     if output is None:
-        yield sys.stdout
-        sys.stdout.flush()
+        try:
+            yield sys.stdout
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # The reader, such as `head`, has seen enough; what Python flushes at exit goes nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
     with replacing(output) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         yield file

@@ -78,7 +78,7 @@ def sync(workspace: Workspace, params: Params, parent_run_id: str | None = None)
                 logger.info("%s is not trained yet: 'dvc repro' trains it", variant)
                 continue
             link = _sync(workspace, params, variant, store, parent)
-            logger.info("%s: run %s, %s", variant, link.run_id, link.origin)
+            logger.info("%s: run %s%s", variant, link.run_id, f", {link.origin}" if parent else "")
             links.append(link)
             if parent:
                 for what in ("run_id", "origin"):
@@ -123,13 +123,10 @@ def _sync(
 
 def _origin(run: Run, parent: str | None) -> str:
     tags = run.data.tags
-    made = MADE_FROM in tags
+    if MADE_FROM in tags:
+        return "unchanged: its outputs came from a cache or a remote"
     if parent is not None and tags.get(PARENT) == parent:
-        return (
-            "unchanged: its outputs came from a cache or a remote"
-            if made
-            else ("trained in this run")
-        )
+        return "trained in this run"
     return f"unchanged: produced by run {tags.get(PARENT, run.info.run_id)}"
 
 
@@ -165,7 +162,8 @@ def _complete_run(
     keys = {key for entry in entries for key in entry.metrics}
     held = {(key, step) for key, step, _ in rows_of(store, run, keys)}
     log_rows(store, run.info.run_id, entries, held=held)
-    end_run(store, run.info.run_id, "FINISHED", weights)
+    end = max((entry.time_ms for entry in entries), default=None)
+    end_run(store, run.info.run_id, "FINISHED", weights, end_ms=end)
     return store.client.get_run(run.info.run_id)
 
 

@@ -14,6 +14,8 @@ from pipeline.workspace import Workspace
 
 NOTE = "mlflow.note.content"
 """The tag whose markdown MLflow's page shows as a run's description."""
+TRAINING_VIEW = "?workflowType=machine_learning"
+"""What has MLflow's page show trainings, where it would show chats with language models."""
 VARIANT_TAG = "variant.{name}.{what}"
 """Tags of a parent that link its variants: ``run_id`` and ``origin``; `release.sync` sets them."""
 
@@ -74,7 +76,7 @@ def _note(workspace: Workspace, tags: Mapping[str, str], experiment_id: str) -> 
     lines = ["| variant | run | trained | rank |", "|---|---|---|---|"]
     ranks = _ranks(workspace.leaderboard)
     for variant, run_id in linked_variants(tags).items():
-        link = f"[{run_id[:8]}](#/experiments/{experiment_id}/runs/{run_id})"
+        link = f"[{run_id[:8]}](#/experiments/{experiment_id}/runs/{run_id}{TRAINING_VIEW})"
         origin = tags.get(VARIANT_TAG.format(name=variant, what="origin"), "")
         lines.append(f"| {variant} | {link} | {origin} | {ranks.get(variant, '')} |")
     text = "\n".join(lines)

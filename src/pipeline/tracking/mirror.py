@@ -26,6 +26,7 @@ from pipeline.tracking.runs import (
     end_run,
     find_runs,
     log_rows,
+    now_ms,
     rows_of,
     take_in,
 )
@@ -85,7 +86,7 @@ def mirror(
         logger.info("MLflow is not installed here; the training is recorded in %s alone", journal)
         yield mirrored
         return
-    training = _Training(workspace, journal, run_name, training_key, params, tags)
+    training = _Training(workspace, journal, run_name, training_key, params, tags, now_ms())
     replay = _Replay(training, mirrored)
     replay.start()
     try:
@@ -104,6 +105,7 @@ class _Training:
     key: str
     params: Mapping[str, Any]
     tags: Mapping[str, str]
+    begun_ms: int
 
 
 class _Replay(threading.Thread):
@@ -193,6 +195,7 @@ class _Connection:
                 training.run_name,
                 command=f"train {training.run_name}",
                 tags={KIND: "training", **training.tags, TRAINING_KEY: training.key},
+                start_ms=min([training.begun_ms, *(entry.time_ms for entry in entries)]),
             )
         else:
             take_in(self._store, run)

@@ -83,11 +83,18 @@ def take_in(store: Store, run: Run) -> None:
         store.client.set_tag(run.info.run_id, PARENT, parent)
 
 
-def end_run(store: Store, run_id: str, status: Status, weights_sha256: str | None) -> None:
+def end_run(
+    store: Store,
+    run_id: str,
+    status: Status,
+    weights_sha256: str | None,
+    *,
+    end_ms: int | None = None,
+) -> None:
     """End a run; its weights are named before, so that a finished training is always found."""
     if weights_sha256 is not None:
         store.client.set_tag(run_id, WEIGHTS, weights_sha256)
-    store.client.set_terminated(run_id, status)
+    store.client.set_terminated(run_id, status, end_ms)
 
 
 def describe_training(

@@ -178,7 +178,7 @@ def _database(workspace: Workspace) -> Path:
 
 
 def _check(database: Path) -> None:
-    """MLflow tries for an hour to open a file that is no database."""
+    """MLflow itself would try again and again to open a file that is no database."""
     with contextlib.closing(sqlite3.connect(database, timeout=20)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("SELECT count(*) FROM sqlite_master")
