@@ -170,8 +170,8 @@ class _Replay(threading.Thread):
     def _report(self, reason: str) -> None:
         if not self._away:
             logger.warning(
-                "MLflow at %s: %s; the training goes on, its metrics are in %s, and 'python -m"
-                " pipeline sync' brings to MLflow what does not get there by itself",
+                "MLflow at %s: %s; that does not touch the training. Its metrics are kept in %s,"
+                " and 'python -m pipeline sync' brings to MLflow what does not get there by itself",
                 store_uri(self._training.workspace),
                 reason,
                 self._training.journal,
