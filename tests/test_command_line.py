@@ -46,7 +46,7 @@ def test_help_lists_the_commands_and_imports_nothing_heavy(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("lr: 0.05", "lrr: 0.05", "did you mean 'lr'?"),
+        ("lr: 0.003", "lrr: 0.003", "did you mean 'lr'?"),
         (
             "model: torchvision:resnet18",
             "model: torchvision:resnt18",

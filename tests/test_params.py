@@ -85,8 +85,8 @@ def test_a_key_written_twice_is_refused_with_its_line(load_text, params_text):
 
 
 def test_an_exponent_without_a_dot_is_a_number(load_text, params_text):
-    text = params_text.replace("weight_decay: 0.0005", "weight_decay: 5e-4")
-    assert load_text(text).train.weight_decay == 5e-4
+    text = params_text.replace("weight_decay: 0.02", "weight_decay: 2e-2")
+    assert load_text(text).train.weight_decay == 2e-2
 
 
 @pytest.mark.parametrize("text", ["", "- a\n- b\n", "train: [", "\x00"])
