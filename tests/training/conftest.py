@@ -26,10 +26,25 @@ SETTINGS: dict[str, Any] = {
     "architecture": {"width": 8, "dropout": 0.1},
     "device": "cpu",
     "precision": "float32",
+    "seed": 0,
     "image_size": 32,
-    "batch_size": 16,
     "epochs": 4,
+    "batch_size": 16,
+    "optimizer": "sgd",
     "lr": 0.02,
+    "momentum": 0.9,
+    "weight_decay": 0.0005,
+    "schedule": "one_cycle",
+    "warmup": 0.2,
+    "label_smoothing": 0.05,
+    "class_weights": "balanced",
+    "use_sample_weights": True,
+    "gradient_clip": 5.0,
+}
+POLICY = {
+    "flip": {"horizontal": 0.5, "vertical": 0.5},
+    "affine": {"shift": 0.03},
+    "erase": {"probability": 0.1, "area": 0.05},
 }
 
 
@@ -92,6 +107,7 @@ def write_params(workspace: Workspace, params_text: str) -> Callable[..., Params
     def write(**settings: Any) -> Params:
         values = yaml.safe_load(params_text)
         values["variants"] = {"tiny": SETTINGS | settings}
+        values["augment"]["policy"] = POLICY
         workspace.params.write_text(yaml.safe_dump(values), encoding="utf-8")
         return load(workspace.params)
 
