@@ -5,8 +5,11 @@ Both servers end with this process. Exit codes: see `flows.command`; Ctrl-C is t
 
 from __future__ import annotations
 
+import json
 import sys
 import time
+import urllib.parse
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +19,7 @@ from flows.execution import stage_environment
 from flows.processes import ProcessGroup
 from pipeline.console import logger
 from pipeline.errors import PipelineError
-from pipeline.params import Ports
+from pipeline.params import Params, Ports
 from pipeline.workspace import Workspace
 
 
@@ -47,7 +50,7 @@ def serve() -> None:
         logger.info("starting the servers of MLflow and Prefect, which takes some seconds")
         for each in running:
             server.wait_until_up(f"the server of {each.name}", each.group, each.health, each.log)
-        _say_where(workspace, running)
+        _say_where(workspace, params, running)
         _watch(running)
     except KeyboardInterrupt:
         logger.info("ending both servers")
@@ -93,20 +96,37 @@ def _start_prefect(workspace: Workspace, port: int) -> Server:
     return Server("Prefect", page, f"{settings.api_url(port)}/health", log, group)
 
 
-def _say_where(workspace: Workspace, running: list[Server]) -> None:
+def _say_where(workspace: Workspace, params: Params, running: list[Server]) -> None:
     from rich.console import Console
 
     console = Console(highlight=False, markup=False)
     auth = settings.auth_file(workspace.root).relative_to(workspace.root)
     logs = running[0].log.parent.relative_to(workspace.root)
     console.print()
-    for each in running:
-        console.print(f"  {each.name:8} {each.page}", style="bold", soft_wrap=True)
+    mlflow, prefect = running
+    for name, page in (
+        (mlflow.name, f"{mlflow.page}/{_runs(mlflow.page, params.register_.model)}"),
+        (prefect.name, prefect.page),
+    ):
+        console.print(f"  {name:8} {page}", style="bold", soft_wrap=True)
     console.print(
         f"\n  Prefect's page asks for a password: paste the line in {auth} (only you can read it)."
         f"\n  The servers' logs: {logs}. Ctrl-C ends both.\n",
         soft_wrap=True,
     )
+
+
+def _runs(address: str, experiment: str) -> str:
+    """Where MLflow shows the runs of ``experiment``. Its start page is for language models."""
+    name = urllib.parse.quote(experiment)
+    query = f"/api/2.0/mlflow/experiments/get-by-name?experiment_name={name}"
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(address + query, timeout=10) as response:
+            number = json.load(response)["experiment"]["experiment_id"]
+    except (OSError, ValueError, KeyError):  # nothing was trained yet
+        return "#/experiments?workflowType=machine_learning"
+    return f"#/experiments/{number}/runs?workflowType=machine_learning"
 
 
 def _watch(running: list[Server]) -> None:
