@@ -11,7 +11,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run repro ui deploy check test format lint types imports lock schema readme bench-run clean
+.PHONY: help setup run repro ui deploy check test chaos format lint types imports lock schema readme bench-run clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -42,8 +42,11 @@ deploy: setup ## Serve the scheduled flows to Prefect's page, until Ctrl-C (need
 check: lint types imports ## Lint, types, import contracts and the fast tests: before every commit
 	pytest -q -m "not slow and not chaos"
 
-test: setup ## All tests, with real servers and whole pipelines
+test: setup ## All tests but those of `make chaos`, with real servers and whole pipelines
 	pytest -q -m "not chaos"
+
+chaos: setup ## Tests that kill at random moments and wait; slower than `make test`
+	pytest -q -m chaos
 
 lint: setup
 	ruff format --check

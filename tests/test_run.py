@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -92,7 +93,7 @@ def test_the_champion_predicts_on_image_bytes_outside_the_project(finished, tmp_
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    predicted = pd.read_json(done.stdout.strip().splitlines()[-1])
+    predicted = pd.DataFrame(json.loads(done.stdout.strip().splitlines()[-1]))
     assert set(predicted["label"]) <= {"bar", "disc"}
     assert (predicted[["p_bar", "p_disc"]].sum(axis=1) - 1).abs().max() < 1e-3
 

@@ -100,6 +100,7 @@ class TestKill:
             assert version.recorded(workspace) == version.folder_md5(workspace.data)
         assert source_empty.leftovers() == []
 
+    @pytest.mark.chaos
     def test_at_random_moments_leaves_one_whole_version(self, versions):
         project, old, new = versions
         rng = random.Random(0)

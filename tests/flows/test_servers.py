@@ -145,7 +145,7 @@ def test_one_server_that_dies_ends_the_other_and_its_last_words_are_shown(projec
     assert wait_for(lambda: not project.processes(), 10)
 
 
-@slow
+@pytest.mark.chaos
 def test_sigterm_and_sigkill_end_the_servers_too(project):
     for number in (signal.SIGTERM, signal.SIGKILL):
         ui = start_ui(project)
