@@ -230,7 +230,7 @@ def main() -> None:
     """Run the command line, turning errors a user can cause into a message and an exit code."""
     set_up_logging(verbose=bool(os.environ.get("PIPELINE_VERBOSE")))
     # PyTorch's threads wait for each other by spinning. Where another process wants a core, the
-    # usual 300,000 turns slow a training tenfold; fewer cost some per cent on an idle machine.
+    # usual 300,000 turns slow a training many times over; fewer cost a tenth on an idle one.
     os.environ.setdefault("GOMP_SPINCOUNT", "30000")
     try:
         app(standalone_mode=True)
