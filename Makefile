@@ -3,18 +3,22 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
+# A process for each core; the tests of a file stay in one, since they share what it set up.
+PYTEST := pytest -q -n logical --dist loadfile --no-loadscope-reorder
 # Analytics and telemetry of every tool are off in this project.
 export DO_NOT_TRACK := 1
 export DVC_NO_ANALYTICS := 1
 export GX_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
+# As the pipeline's own commands do: threads that wait for each other leave the cores to others.
+export GOMP_SPINCOUNT := 30000
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run repro ui deploy check test chaos format lint types imports lock schema readme bench-run clean
+.PHONY: help setup run repro ui deploy check test chaos format lint types imports lock schema expectations readme bench-run clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: .venv/.installed ## Build .venv from requirements.lock
 
@@ -23,7 +27,9 @@ setup: .venv/.installed ## Build .venv from requirements.lock
 		|| { echo "$$($(PYTHON) --version) is too old: Python 3.11 or newer is needed; name one with 'make setup PYTHON=python3.12'" >&2; exit 2; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet -r requirements.lock
+	@# Compiled once, here: otherwise the first start of each tool does it, and where Python may not
+	@# write bytecode (PYTHONDONTWRITEBYTECODE, as in many containers) every start does.
+	$(BIN)/uv pip install --quiet --compile-bytecode -r requirements.lock
 	$(BIN)/uv pip install --quiet --no-deps -e .
 	@touch $@
 
@@ -40,10 +46,10 @@ deploy: setup ## Serve the scheduled flows to Prefect's page, until Ctrl-C (need
 	@python -m flows.deploy
 
 check: lint types imports ## Lint, types, import contracts and the fast tests: before every commit
-	pytest -q -m "not slow and not chaos"
+	$(PYTEST) -m "not slow and not chaos"
 
 test: setup ## All tests but those of `make chaos`, with real servers and whole pipelines
-	pytest -q -m "not chaos"
+	$(PYTEST) -m "not chaos"
 
 chaos: setup ## Tests that kill at random moments and wait; slower than `make test`
 	pytest -q -m chaos
@@ -64,6 +70,10 @@ format: setup ## Format the code and mend what can be mended
 
 schema: setup ## Write params.schema.json anew, after a change to src/pipeline/params.py
 	python -m pipeline params --schema > .schema.tmp && mv .schema.tmp params.schema.json
+
+expectations: setup ## Write expectations.json anew, after a change to the checks or their settings
+	python -m pipeline params --expectations > .expectations.tmp
+	mv .expectations.tmp src/pipeline/data/expectations.json
 
 bench-run: setup ## Time the whole run in a fresh clone of the last commit
 	python -m benchmarks.main_run

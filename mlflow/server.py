@@ -67,7 +67,7 @@ def serve(workspace: Workspace, port: int) -> None:
         signal.signal(number, _stop)
     argv, environment = command(workspace, port)
     logger.info("starting MLflow on %s", own_uri(workspace))
-    server = subprocess.Popen(argv, cwd=workspace.root, env=environment)
+    server = _start(argv, workspace.root, environment)
     try:
         while server.poll() is None and not _answers(port):
             time.sleep(0.2)
@@ -77,6 +77,19 @@ def serve(workspace: Workspace, port: int) -> None:
         raise PipelineError(f"MLflow's server ended with exit code {code}; see its words above")
     finally:
         _end(server)
+
+
+def _start(argv: list[str], root: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """The server as a child that never sees the terminal's Ctrl-C.
+
+    It would end by itself then, with a traceback of its own; this process ends it by SIGTERM.
+    It inherits the blocked signal, also through its own children.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return subprocess.Popen(argv, cwd=root, env=environment)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def main() -> int:

@@ -19,13 +19,11 @@ from pipeline.training.checkpoint import (
     Checkpoint,
     CheckpointFolder,
     hold,
-    optimizer_tensors,
     prune,
-    restore_optimizer,
     snapshot,
     training_key,
 )
-from pipeline.training.optimizer import OPTIMIZERS, build_optimizer
+from pipeline.training.optimizer import OPTIMIZERS, Optimizer, build_optimizer, guarded_step
 
 
 def checkpoint(epoch: int) -> Checkpoint:
@@ -187,28 +185,29 @@ def test_the_key_follows_everything_that_shapes_a_training(tmp_path):
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_restored_optimizer_goes_on_to_the_same_bits(tmp_path, name):
-    def build() -> tuple[nn.Module, torch.optim.Optimizer]:
+    def build() -> tuple[nn.Module, Optimizer]:
         torch.manual_seed(0)
         net = nn.Sequential(nn.Conv2d(2, 8, 3), nn.Flatten(), nn.Linear(8 * 16, 2))
         net.to(memory_format=torch.channels_last)
         return net, build_optimizer(net, name=name, lr=0.01, momentum=0.9, weight_decay=0.1)
 
-    def step(net: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def step(net: nn.Module, optimizer: Optimizer) -> None:
         images = torch.randn(4, 2, 6, 6, generator=torch.Generator().manual_seed(1))
         optimizer.zero_grad()
-        net(images).square().mean().backward()
-        optimizer.step()
+        loss = net(images).square().mean()
+        loss.backward()
+        guarded_step(optimizer, loss, max_norm=None)
 
     net, optimizer = build()
     for _ in range(3):
         step(net, optimizer)
     folder = CheckpointFolder(tmp_path)
-    folder.save(Checkpoint(1, snapshot(net) | optimizer_tensors(optimizer), {}))
+    folder.save(Checkpoint(1, snapshot(net) | optimizer.state(), {}))
     restored, other = build()
     found = folder.load()
     assert found is not None
     restored.load_state_dict({k: v for k, v in found.tensors.items() if k in net.state_dict()})
-    restore_optimizer(other, {k: v for k, v in found.tensors.items() if k not in net.state_dict()})
+    other.restore({k: v for k, v in found.tensors.items() if k not in net.state_dict()})
     for model, its in ((net, optimizer), (restored, other)):
         for _ in range(3):
             step(model, its)

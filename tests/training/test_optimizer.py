@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -13,10 +15,10 @@ from torch import nn
 from pipeline.training.optimizer import (
     OPTIMIZERS,
     SCHEDULES,
+    Optimizer,
     build_optimizer,
     guarded_step,
     one_cycle,
-    set_lr,
 )
 
 
@@ -36,25 +38,25 @@ def weights_of(net: nn.Module) -> list[torch.Tensor]:
     return [parameter.detach().clone() for parameter in net.parameters()]
 
 
-def build(net: nn.Module, name: str = "sgd", weight_decay: float = 0.0) -> torch.optim.Optimizer:
+def build(net: nn.Module, name: str = "sgd", weight_decay: float = 0.0) -> Optimizer:
     return build_optimizer(net, name=name, lr=0.1, momentum=0.9, weight_decay=weight_decay)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_norms_and_biases_are_not_decayed(name):
     net = small_net()
-    decayed, free = build(net, name, weight_decay=0.5).param_groups
-    assert {id(p) for p in decayed["params"]} == {id(net[0].weight), id(net[4].weight)}
-    assert decayed["weight_decay"] == 0.5
-    assert free["weight_decay"] == 0.0
-    assert len(decayed["params"]) + len(free["params"]) == len(list(net.parameters()))
+    decayed, free = build(net, name, weight_decay=0.5).groups
+    assert {id(p) for p in decayed.parameters} == {id(net[0].weight), id(net[4].weight)}
+    assert decayed.weight_decay == 0.5
+    assert free.weight_decay == 0.0
+    assert len(decayed.parameters) + len(free.parameters) == len(list(net.parameters()))
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_each_optimizer_learns(name):
     net = small_net()
     optimizer = build(net, name)
-    set_lr(optimizer, 0.02)
+    optimizer.lr = 0.02
     losses = []
     for _ in range(20):
         optimizer.zero_grad()
@@ -95,6 +97,51 @@ def test_gradients_that_overflow_are_caught_where_the_loss_is_finite():
     assert all(map(torch.equal, before, weights_of(net)))
 
 
+THEIRS = {
+    "sgd": lambda groups: torch.optim.SGD(groups, lr=0.1, momentum=0.9, nesterov=True, fused=True),
+    "adamw": lambda groups: torch.optim.AdamW(groups, lr=0.1, betas=(0.9, 0.999), fused=True),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_update_is_that_of_torch_to_the_bit(name):
+    ours, theirs = small_net(), small_net()
+    optimizer = build(ours, name, weight_decay=0.1)
+    decayed = [p for p in theirs.parameters() if p.ndim > 1]
+    free = [p for p in theirs.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": 0.1}, {"params": free, "weight_decay": 0.0}]
+    reference = THEIRS[name](groups)
+    for lr in (0.01, 0.05, 0.03, 0.002):
+        optimizer.lr = lr
+        for group in reference.param_groups:
+            group["lr"] = lr
+        for net in (ours, theirs):
+            net.zero_grad()
+            loss = loss_of(net)
+            loss.backward()
+            if net is ours:
+                guarded_step(optimizer, loss, max_norm=None)
+            else:
+                reference.step()
+        assert all(map(torch.equal, ours.parameters(), theirs.parameters()))
+
+
+def test_training_does_not_import_the_compiler():
+    code = """
+import sys, torch
+from pipeline.training.environment import reproducible
+from pipeline.training.optimizer import build_optimizer, guarded_step
+with reproducible(torch.device("cpu")):
+    net = torch.nn.Linear(2, 2)
+    optimizer = build_optimizer(net, name="adamw", lr=0.1, momentum=0.9, weight_decay=0.1)
+    loss = net(torch.ones(1, 2)).sum()
+    loss.backward()
+    guarded_step(optimizer, loss, max_norm=1.0)
+assert "torch._dynamo" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
 @pytest.mark.parametrize("max_norm", [0.01, 1e6])
 def test_clipping_equals_that_of_torch(max_norm):
     ours, theirs = small_net(), small_net()
@@ -106,7 +153,7 @@ def test_clipping_equals_that_of_torch(max_norm):
             guarded_step(optimizer, loss, max_norm=max_norm)
         else:
             nn.utils.clip_grad_norm_(net.parameters(), max_norm)
-            optimizer.step()
+            guarded_step(optimizer, loss, max_norm=None)
     for mine, reference in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(mine, reference, rtol=1e-5, atol=1e-7)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-import torch
 
 from pipeline.artifacts import replacing_folder, require, sha256_file, write_json
 from pipeline.console import logger
@@ -19,7 +18,7 @@ from pipeline.evaluation.report import REPORT, Findings, write_report
 from pipeline.evaluation.wording import percent, span
 from pipeline.params import EvaluateParams, Params
 from pipeline.vision.card import HISTORY, WEIGHTS, ModelCard
-from pipeline.vision.inference import load_classifier, predict_logits
+from pipeline.vision.inference import best_device, load_classifier, predict_logits
 from pipeline.vision.metrics import Floats
 from pipeline.workspace import Workspace
 
@@ -57,7 +56,7 @@ def predict(
 ) -> tuple[Predictions, ModelCard]:
     """What the variant's model says of the validation and test images of ``packed``."""
     folder = workspace.model(variant)
-    place = _available(device)
+    place = best_device(device)
     classifier, card = load_classifier(folder, place)
     if (card.data_digest, card.classes) != (packed.digest, packed.classes):
         raise PipelineError(
@@ -96,12 +95,6 @@ def softmax(logits: np.ndarray[tuple[int, int], np.dtype[np.float32]]) -> Floats
     """Probabilities (N, K) from logits (N, K)."""
     shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
-
-
-def _available(device: str) -> torch.device:
-    """Where to compute. A model that was trained on a GPU can be judged where there is none."""
-    gpu = device != "cpu" and torch.cuda.is_available()
-    return torch.device(("cuda" if device == "auto" else device) if gpu else "cpu")
 
 
 def _rows(packed: Packed, split: str) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -24,7 +24,12 @@ from pipeline.release.package import MODEL, TRAINED_ON
 from pipeline.tracking import WEIGHTS, Store
 from pipeline.vision import card as files
 from pipeline.vision.card import ModelCard
-from pipeline.vision.inference import decode_for_model, load_classifier, predict_logits
+from pipeline.vision.inference import (
+    best_device,
+    decode_for_model,
+    load_classifier,
+    predict_logits,
+)
 from pipeline.vision.metrics import Floats
 from pipeline.vision.models import Classifier
 from pipeline.workspace import Workspace
@@ -124,8 +129,8 @@ class RegisteredModel:
             return np.stack(list(pool.map(decode, paths)))
 
 
-def load_version(store: Store, version: ModelVersion, device: torch.device) -> RegisteredModel:
-    """Load a version's model folder, without MLflow's wrapping.
+def load_version(store: Store, version: ModelVersion) -> RegisteredModel:
+    """Load a version's model folder, without MLflow's wrapping, onto the best device.
 
     Raises:
         PipelineError: its files are missing or are not those that were registered.
@@ -142,13 +147,10 @@ def load_version(store: Store, version: ModelVersion, device: torch.device) -> R
                 f"{folder / files.WEIGHTS}: not the weights that version {version.version} of"
                 f" {version.name} was registered with; delete the version, or restore the file"
             )
+        device = best_device()
         classifier, card = load_classifier(folder, device)
         trained_on = frozenset(require(folder / TRAINED_ON).read_text("ascii").split())
     return RegisteredModel(str(version.version), weights, card, classifier, device, trained_on)
-
-
-def best_device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from pipeline.errors import PipelineError
 from pipeline.evaluation.bootstrap import Resampling
 from pipeline.evaluation.predictions import Predictions
 from pipeline.params import Params
-from pipeline.release.champion import best_device, load_version
+from pipeline.release.champion import load_version
 from pipeline.release.gate import Candidate, Images, Rules, Split, Verdict, decide
 from pipeline.tracking import Store
 from pipeline.workspace import Workspace
@@ -91,7 +91,7 @@ def _theirs(
     rows: dict[Split, NDArray[np.int64]],
 ) -> Candidate:
     """The champion, which is asked about the images as they are now."""
-    model = load_version(store, champion, best_device())
+    model = load_version(store, champion)
     return Candidate(
         model.weights_sha256,
         model.card.classes,

@@ -26,7 +26,6 @@ from pipeline.release.champion import (
     BATCH,
     CHAMPION,
     RegisteredModel,
-    best_device,
     load_version,
     version_called,
 )
@@ -103,7 +102,7 @@ def load_champion(workspace: Workspace, params: RegisterParams) -> RegisteredMod
             raise PipelineError(
                 f"{params.model} has no champion yet: 'make run' trains and registers one"
             )
-        return load_version(store, version, best_device())
+        return load_version(store, version)
 
 
 def _images(path: Path) -> list[Path]:

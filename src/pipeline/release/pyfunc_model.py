@@ -22,11 +22,9 @@ class ImageClassifier(PythonModel):
     """A model folder behind MLflow's interface."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        import torch
+        from pipeline.vision.inference import best_device, load_classifier
 
-        from pipeline.vision.inference import load_classifier
-
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = best_device()
         self._classifier, self._card = load_classifier(
             Path(context.artifacts["model"]), self._device
         )

@@ -30,7 +30,6 @@ from typing import IO, Any
 import safetensors.torch
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from pipeline.artifacts import replacing
 from pipeline.console import logger
@@ -126,33 +125,6 @@ def snapshot(model: nn.Module) -> dict[str, Tensor]:
         name: torch.empty(tensor.shape, dtype=tensor.dtype).copy_(tensor)
         for name, tensor in model.state_dict().items()
     }
-
-
-def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
-    """The optimiser's state by ``"PARAMETER.NAME"``, parameters numbered as it numbers them."""
-    return {
-        f"{parameter}.{name}": value
-        for parameter, state in optimizer.state_dict()["state"].items()
-        for name, value in state.items()
-        if isinstance(value, Tensor)
-    }
-
-
-def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Give ``optimizer``, which has not stepped yet, the state that `optimizer_tensors` took.
-
-    Each tensor is laid out in memory as its parameter is: another layout could round otherwise.
-    """
-    state: dict[int, dict[str, Tensor]] = {}
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    for key, value in tensors.items():
-        number, _, name = key.partition(".")
-        like = parameters[int(number)]
-        same_shape = value.shape == like.shape
-        state.setdefault(int(number), {})[name] = (
-            torch.empty_like(like, dtype=value.dtype).copy_(value) if same_shape else value
-        )
-    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
 
 
 @contextlib.contextmanager

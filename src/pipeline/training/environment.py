@@ -53,17 +53,17 @@ def reproducible(device: torch.device) -> Iterator[None]:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     memory: Any = torch.utils.deterministic
     threads, fill = torch.get_num_threads(), memory.fill_uninitialized_memory
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    # As `torch.use_deterministic_algorithms`, which would import the compiler to tell it too.
+    mode = torch.get_deterministic_debug_mode()
     try:
-        torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
+        torch.set_deterministic_debug_mode("warn" if device.type == "cuda" else "error")
         # Filling new memory finds reads of what was never written; equal bits do not need it.
         memory.fill_uninitialized_memory = False
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             yield
     finally:
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.set_deterministic_debug_mode(mode)
         memory.fill_uninitialized_memory = fill
 
 

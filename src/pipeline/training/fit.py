@@ -20,8 +20,6 @@ from pipeline.training.autotune import Plan, choose_plan
 from pipeline.training.checkpoint import (
     Checkpoint,
     CheckpointFolder,
-    optimizer_tensors,
-    restore_optimizer,
     snapshot,
 )
 from pipeline.training.environment import derived_seed
@@ -208,7 +206,7 @@ def _checkpoint(trainer: Trainer, history: list[Epoch], best: Mapping[str, Tenso
     """What `_restore` needs; of a finished training that is the best weights alone."""
     parts: dict[str, Mapping[str, Tensor]] = {"best": best}
     if len(history) < trainer.settings.epochs:
-        parts["optimizer"] = optimizer_tensors(trainer.optimizer)
+        parts["optimizer"] = trainer.optimizer.state()
         if best_epoch(history) is not history[-1]:
             parts["model"] = snapshot(trainer.model)
     return Checkpoint(
@@ -228,5 +226,6 @@ def _restore(trainer: Trainer, checkpoint: Checkpoint) -> tuple[list[Epoch], dic
         part, _, name = key.partition("/")
         parts[part][name] = tensor
     trainer.model.load_state_dict(parts["model"] or parts["best"])
-    restore_optimizer(trainer.optimizer, parts["optimizer"])
+    if parts["optimizer"]:  # a finished training has kept none
+        trainer.optimizer.restore(parts["optimizer"])
     return [Epoch(**epoch) for epoch in checkpoint.state["history"]], parts["best"]

@@ -15,7 +15,7 @@ from pipeline.params import TrainParams
 from pipeline.training.autotune import Plan
 from pipeline.training.environment import derived_seed
 from pipeline.training.objective import cross_entropy
-from pipeline.training.optimizer import SCHEDULES, build_optimizer, guarded_step, set_lr
+from pipeline.training.optimizer import SCHEDULES, build_optimizer, guarded_step
 from pipeline.vision.augmentation import Policy
 from pipeline.vision.batches import Images, epoch_order
 from pipeline.vision.metrics import Sample, accuracy, balanced_accuracy
@@ -113,7 +113,7 @@ class Trainer:
         losses = torch.zeros(len(batches), device=self.device)
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
         for i, batch in enumerate(batches):
-            set_lr(self.optimizer, self.lr(epoch * len(batches) + i))
+            self.optimizer.lr = self.lr(epoch * len(batches) + i)
             losses[i], hits = self.step(batch, epoch)
             correct += hits
             advance(len(batch))

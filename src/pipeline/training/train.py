@@ -86,6 +86,7 @@ def _code(model: str) -> list[Path]:
         *sorted(training.glob("*.py")),
         *sorted(set(vision.glob("*.py")) - later),
         package / "data" / "pack.py",
+        package / "data" / "pixels.py",
         *(vision / "models" / name for name in ("__init__.py", "classifier.py")),
         models.module_file(model),
     ]

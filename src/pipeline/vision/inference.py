@@ -15,10 +15,20 @@ from pipeline.vision.batches import resize, to_float
 from pipeline.vision.card import ModelCard, load_classifier
 from pipeline.vision.models import Classifier
 
-__all__ = ["ModelCard", "decode_for_model", "load_classifier", "predict_logits"]
+__all__ = ["ModelCard", "best_device", "decode_for_model", "load_classifier", "predict_logits"]
 
 _WORTH_PROGRESS = 20_000
 """Images from which on a prediction shows how far it is."""
+
+
+def best_device(wanted: str = "auto") -> torch.device:
+    """The device ``wanted`` where it is there, else the CPU; ``auto`` is the GPU.
+
+    A model that was trained on a GPU can be used on a machine that has none.
+    """
+    if wanted == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda" if wanted == "auto" else wanted)
 
 
 def decode_for_model(data: bytes, card: ModelCard) -> NDArray[np.uint8]:
