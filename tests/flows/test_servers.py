@@ -195,6 +195,9 @@ def test_deployed_flows_run_from_the_page_and_can_be_cancelled(project, tmp_path
     finally:
         end(deploy)
         end(ui)
+    # The server's scheduler has put the next Mondays down as runs to come.
+    planned = project.database("select count(*) from flow_run where auto_scheduled")
+    assert planned[0][0] > 0
 
 
 def client_ready(project: TinyProject) -> bool:
