@@ -15,7 +15,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export GOMP_SPINCOUNT := 30000
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run repro ui deploy check test chaos format lint types imports lock schema expectations readme bench-run clean
+.PHONY: help setup run repro ui deploy check test chaos format lint types imports lock schema expectations readme bench-run bench-data clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -73,10 +73,13 @@ schema: setup ## Write params.schema.json anew, after a change to src/pipeline/p
 
 expectations: setup ## Write expectations.json anew, after a change to the checks or their settings
 	python -m pipeline params --expectations > .expectations.tmp
-	mv .expectations.tmp src/pipeline/data/expectations.json
+	mv .expectations.tmp src/pipeline/data/validation/expectations.json
 
 bench-run: setup ## Time the whole run in a fresh clone of the last commit
 	python -m benchmarks.main_run
+
+bench-data: setup ## Time scan, near duplicates, validate and split beside their peers
+	python -m benchmarks.data
 
 readme: setup ## Fill README.md's tables from benchmarks/results
 	python -m benchmarks.readme

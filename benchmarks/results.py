@@ -38,9 +38,9 @@ class Row:
     ratio: float | None = None
 
 
-def save(name: str, rows: list[Row]) -> Path:
-    """Write ``benchmarks/results/NAME.json`` with where and with what it was measured."""
-    path = RESULTS / f"{name}.json"
+def save(name: str, rows: list[Row], folder: Path = RESULTS) -> Path:
+    """Write ``NAME.json`` in ``folder`` with where and with what it was measured."""
+    path = folder / f"{name}.json"
     write_json(
         path,
         {

@@ -1,4 +1,4 @@
-"""The flow ``ingest``: a source becomes the new version of the data.
+"""The flow ``ingest``: a source becomes the new version of the data, or joins it.
 
 ``python -m flows.ingest [SOURCE]`` runs it; the source is by default ``ingest.source`` of
 params.yaml. Exit codes: see `flows.command`.
@@ -23,7 +23,11 @@ from flows.stage import run_command
 
 @flow(name="ingest", persist_result=False)
 def ingest(source: str | None = None) -> None:
-    """Make ``source`` the new version of ``data/`` and ``data.dvc``.
+    """Make ``source`` the new version of ``data/`` and ``data.dvc``, or add it to the present one,
+    as ``ingest.mode`` of params.yaml says.
+
+    A batch that is to be added and has images of ``data/`` under another label, or new classes, is
+    refused: a person decides that by the options of ``python -m pipeline ingest``.
 
     Args:
         source: a folder of class folders, a folder with metadata.csv, or package:NAME/FOLDER;

@@ -16,9 +16,16 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from pipeline.data.canonical import Dataset, build_dataset
+from pipeline.data.ingestion.canonical import Dataset, build_dataset, read_batch
 from pipeline.data.sources import Request, read_source
-from pipeline.params import IngestParams, LabelRule, TableParams, WeightRule, load
+from pipeline.params import (
+    IngestParams,
+    LabelRule,
+    LimitParams,
+    TableParams,
+    WeightRule,
+    load,
+)
 from pipeline.workspace import Workspace
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -77,7 +84,8 @@ class SourceProject:
         """What an ingest must not leave behind."""
         root = self.workspace.root
         found = [*root.glob(".data.*"), *root.glob("data.unfinished*")]
-        return [path.name for path in [*found, *root.glob(".pipeline/ingest.json")]]
+        notes = [*root.glob(".pipeline/ingest.json"), *root.glob(".pipeline/ingest/scratch")]
+        return [path.name for path in [*found, *notes]]
 
 
 def copied(project: SourceProject, to: Path) -> SourceProject:
@@ -96,7 +104,26 @@ def a_changed_source(project: SourceProject) -> None:
     shutil.move(source / "cat" / "05.png", source / "dog" / "05.png")
 
 
+def a_batch(project: SourceProject) -> Path:
+    """Beside the source: two images that are new, one of them under a name that is taken, and one
+    that ``data/`` has already."""
+    batch = project.source.parent / "batch"
+    write_image(batch / "cat" / "01.png", seed=200)
+    write_image(batch / "dog" / "new.png", seed=201)
+    write_image(batch / "dog" / "copy.png", seed=0)
+    return batch
+
+
+def a_table_of_corrections(project: SourceProject) -> Path:
+    """Beside the source: one label corrected, one image taken out."""
+    table = project.source.parent / "corrections.csv"
+    write_table(table, "file_name,label", "images/cat/01.png,dog", "images/dog/00.png,(remove)")
+    return table
+
+
 BASE = Path("/nonexistent/project")
+
+LIMITS = LimitParams(files=10_000, bytes=100_000_000, file_bytes=20_000_000, ratio=200.0)
 
 CELLS = TableParams(
     file="labels.csv", separator="whitespace", columns=("file_name", "probability", "cell_type")
@@ -106,9 +133,24 @@ SURE = WeightRule(column="probability", points=((0.0, 1.0), (0.5, 0.0), (1.0, 1.
 
 
 def asked(
-    address: str | Path, table: TableParams | None = None, *, configured: bool = True
+    address: str | Path,
+    table: TableParams | None = None,
+    *,
+    configured: bool = True,
+    work: Path = BASE,
+    limits: LimitParams = LIMITS,
 ) -> Request:
-    return Request(str(address), table, configured, BASE, str(address))
+    """A question for `address`; what is unpacked or downloaded goes below ``work``."""
+    return Request(
+        str(address),
+        table,
+        configured,
+        base=BASE,
+        shown=str(address),
+        scratch=work / "scratch",
+        cache=work / "cache",
+        limits=limits,
+    )
 
 
 def dataset(
@@ -118,10 +160,13 @@ def dataset(
     weight: WeightRule | None = None,
     *,
     configured: bool = True,
+    work: Path = BASE,
 ) -> Dataset:
-    params = IngestParams(source=str(address), table=table, label=label, weight=weight)
-    listing = read_source(asked(address, table, configured=configured))
-    return build_dataset(listing, params, configured=configured)
+    params = IngestParams(
+        source=str(address), mode="replace", table=table, label=label, weight=weight, limits=LIMITS
+    )
+    listing = read_source(asked(address, table, configured=configured, work=work))
+    return build_dataset(read_batch(listing, params, configured=configured))
 
 
 def rows(data: Dataset) -> list[dict[str, str]]:

@@ -22,6 +22,7 @@ CODE = (
     ".dvcignore",
     ".gitignore",
     "pyproject.toml",
+    "reference.json",
 )
 
 

@@ -12,8 +12,8 @@ import yaml
 PROJECT = Path(__file__).parent.parent
 
 ENTRIES = {
-    "scan": ["pipeline.data.scan"],
-    "validate": ["pipeline.data.validate"],
+    "scan": ["pipeline.data.scanning.scan"],
+    "validate": ["pipeline.data.validation.validate"],
     "split": ["pipeline.data.split"],
     "augment": ["pipeline.data.pack", "pipeline.vision.preview"],
     "train": ["pipeline.training.train"],

@@ -12,13 +12,13 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from pipeline.artifacts import write_text
 from pipeline.console import logger, set_up_logging
-from pipeline.errors import PipelineError
+from pipeline.errors import ConfigurationError, PipelineError
 from pipeline.params import Params, json_schema, load
 from pipeline.workspace import Workspace
 
@@ -49,24 +49,71 @@ def ingest(
     source: Annotated[
         str | None,
         typer.Argument(
-            help="A folder of class folders, a folder with metadata.csv, or "
-            "package:NAME/FOLDER. Default: ingest.source."
+            help="Class folders, also below train, val and test; a folder with metadata.csv, "
+            ".jsonl or .parquet; such a table; a zip or tar of any of these; IDX files; "
+            "WebDataset shards; torchvision:NAME; package:NAME/FOLDER; https://, s3://, gs:// "
+            "and others. Default: ingest.source."
+        ),
+    ] = None,
+    add: Annotated[
+        bool | None,
+        typer.Option(
+            "--add/--replace",
+            help="Let its images join those in data/, or take their place. Default: ingest.mode.",
+            show_default=False,
+        ),
+    ] = None,
+    on_conflict: Annotated[
+        Literal["refuse", "keep", "replace"],
+        typer.Option(
+            help="With --add, where an image of data/ comes with another label: stop, keep the "
+            "label of data/, or take that of the batch."
+        ),
+    ] = "refuse",
+    allow_new_classes: Annotated[
+        bool,
+        typer.Option(
+            "--allow-new-classes", help="Append labels that are no class yet to classes.json."
+        ),
+    ] = False,
+    relabel: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TABLE",
+            help="In place of a source: a CSV with file_name and label, whose labels become those "
+            "of data/. An empty one changes nothing, '(remove)' takes the image out.",
         ),
     ] = None,
 ) -> None:
-    """Make a source the new version of data/ and data.dvc."""
+    """Make a source, or corrected labels, the new version of data/ and data.dvc."""
+    if relabel and (source or add is not None or on_conflict != "refuse"):
+        raise ConfigurationError(
+            "ingest --relabel TABLE: takes no source, --add, --replace or --on-conflict;"
+            " correct the labels first, then ingest the source"
+        )
     workspace, params = _open()
-    from pipeline.data.ingest import ingest as run
+    from pipeline.data.ingestion import ingest as run
+    from pipeline.data.ingestion.merge import OnConflict
 
     with workspace.hold("ingest"):
-        run(workspace, params.ingest, source)
+        if relabel:
+            run.relabel(workspace, params.ingest, relabel, allow_new_classes=allow_new_classes)
+        else:
+            run.ingest(
+                workspace,
+                params.ingest,
+                source,
+                add=add,
+                on_conflict=OnConflict(on_conflict),
+                allow_new_classes=allow_new_classes,
+            )
 
 
 @data_app.command("restore")
 def data_restore() -> None:
     """Make data/ what data.dvc says: from the DVC cache or remote, else from ingest.source."""
     workspace, params = _open()
-    from pipeline.data.restore import restore
+    from pipeline.data.ingestion.restore import restore
 
     with workspace.hold("data restore"):
         restore(workspace, params.ingest)
@@ -76,17 +123,34 @@ def data_restore() -> None:
 def data_accept() -> None:
     """Record the edits inside data/ as its new version in data.dvc."""
     workspace, _ = _open()
-    from pipeline.data.restore import accept
+    from pipeline.data.ingestion.restore import accept
 
     with workspace.hold("data accept"):
         accept(workspace)
+
+
+@data_app.command("accept-reference")
+def data_accept_reference(
+    forget: Annotated[
+        bool, typer.Option("--forget", help="Empty reference.json: compare with nothing.")
+    ] = False,
+) -> None:
+    """Make the accepted images what later data is compared with (reference.json)."""
+    workspace, params = _open()
+    from pipeline.data.validation.validate import accept_reference, forget_reference
+
+    with workspace.hold("data accept-reference"):
+        if forget:
+            forget_reference(workspace)
+        else:
+            accept_reference(workspace, params.validation, group=params.split.group)
 
 
 @app.command(rich_help_panel="Stages")
 def scan() -> None:
     """Read every image once and measure it."""
     workspace, params = _open()
-    from pipeline.data.scan import scan as run
+    from pipeline.data.scanning.scan import scan as run
 
     run(workspace, params.scan)
 
@@ -95,7 +159,7 @@ def scan() -> None:
 def validate() -> None:
     """Judge the manifest, set bad images aside, stop where the data as a whole is unusable."""
     workspace, params = _open()
-    from pipeline.data.validate import validate as run
+    from pipeline.data.validation.validate import validate as run
 
     run(workspace, params.validation, group=params.split.group)
 
@@ -149,6 +213,22 @@ def compare() -> None:
     from pipeline.evaluation.compare import compare as run
 
     run(workspace, params)
+
+
+@app.command(rich_help_panel="Data")
+def labels(
+    variant: Annotated[
+        str | None,
+        typer.Option(
+            help="Whose networks judge, by a name under 'variants'. Default: labels.variant."
+        ),
+    ] = None,
+) -> None:
+    """Find doubtful labels by networks that did not learn from them; list them for correction."""
+    workspace, params = _open()
+    from pipeline.labels.judge import judge_labels
+
+    judge_labels(workspace, params, variant)
 
 
 @app.command(rich_help_panel="Release")
@@ -210,13 +290,23 @@ def params(
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON schema of params.yaml.")
     ] = False,
+    expectations: Annotated[
+        bool, typer.Option("--expectations", help="Print the checks as Great Expectations' suites.")
+    ] = False,
 ) -> None:
-    """Check params.yaml, the names of networks and augmentations included."""
+    """Check params.yaml, the names of networks, augmentations and checks included."""
     if schema:
         typer.echo(json_schema(), nl=False)
         return
 
     _, parameters = _open()
+    from pipeline.data.validation.checks import check_severities, default_suites
+
+    check_severities(parameters.validation.severity)
+    if expectations:
+        typer.echo(default_suites(parameters.validation), nl=False)
+        return
+
     from pipeline.vision.augmentation import build_policy
     from pipeline.vision.models import check_model
 

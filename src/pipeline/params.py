@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeFloat,
@@ -31,6 +32,10 @@ from pipeline.errors import ConfigurationError, did_you_mean
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=60)]
 Port = Annotated[int, Field(ge=1024, le=65535)]
+Severity = Annotated[
+    Literal["critical", "warning", "off"],
+    BeforeValidator(lambda value: "off" if value is False else value),  # YAML 1.1 reads off so
+]
 
 
 class _Section(BaseModel):
@@ -67,16 +72,29 @@ class WeightRule(_Section):
         return self
 
 
+class LimitParams(_Section):
+    """What a source may unpack or download at most."""
+
+    files: PositiveInt
+    bytes: PositiveInt
+    file_bytes: PositiveInt
+    ratio: Annotated[float, Field(ge=1.0)]
+
+
 class IngestParams(_Section):
     source: Annotated[str, Field(min_length=1)]
+    mode: Literal["replace", "add"]
     table: TableParams | None
     label: LabelRule | None
     weight: WeightRule | None
+    limits: LimitParams
 
 
 class ScanParams(_Section):
     max_pixels: PositiveInt
     max_bytes: PositiveInt
+    timeout: PositiveFloat
+    memory: Annotated[int, Field(ge=100)]
 
 
 class ValidationParams(_Section):
@@ -84,14 +102,27 @@ class ValidationParams(_Section):
     modes: Annotated[tuple[str, ...], Field(min_length=1)]
     min_side: PositiveInt
     max_side: PositiveInt
+    max_aspect_ratio: Annotated[float, Field(ge=1.0)]
+    min_brightness: Share
+    max_brightness: Share
+    min_contrast: Share
+    min_sharpness: NonNegativeFloat
+    min_entropy: Annotated[float, Field(ge=0.0, le=8.0)]
     min_images_per_class: PositiveInt
     max_imbalance: Annotated[float, Field(ge=1.0)]
+    max_drift: Share
     quarantine_budget: Share
+    severity: dict[str, Severity]
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.min_side > self.max_side:
             raise ValueError(f"min_side {self.min_side} is above max_side {self.max_side}")
+        if self.min_brightness > self.max_brightness:
+            raise ValueError(
+                f"min_brightness {self.min_brightness} is above max_brightness"
+                f" {self.max_brightness}"
+            )
         return self
 
 
@@ -162,6 +193,14 @@ class EvaluateParams(_Section):
     gallery: NonNegativeInt
 
 
+class LabelsParams(_Section):
+    variant: Name | None
+    folds: Annotated[int, Field(ge=2, le=100)]
+    epochs: PositiveInt | None
+    seed: NonNegativeInt
+    shown: PositiveInt
+
+
 class CompareParams(_Section):
     metric: Literal["accuracy", "balanced_accuracy", "macro_f1", "auroc"]
 
@@ -210,6 +249,7 @@ class Params(_Section):
     train: TrainParams
     variants: Annotated[dict[Name, VariantParams], Field(min_length=1)]
     evaluate: EvaluateParams
+    labels: LabelsParams
     compare: CompareParams
     register_: RegisterParams = Field(alias="register")
     flow: FlowParams

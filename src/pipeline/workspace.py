@@ -63,6 +63,11 @@ class Workspace:
         return self.root / "data.dvc"
 
     @property
+    def reference(self) -> Path:
+        """What the data is compared with; tracked by git."""
+        return self.root / "reference.json"
+
+    @property
     def metadata(self) -> Path:
         return self.data / "metadata.csv"
 
@@ -126,6 +131,10 @@ class Workspace:
         return self.artifacts / "selection.json"
 
     # Kept outside DVC and git.
+    def labels(self, variant: str) -> Path:
+        """What the networks of ``variant`` say of the labels, and a person's corrections."""
+        return self.root / "labels" / variant
+
     @property
     def checkpoints(self) -> Path:
         return self.home / "checkpoints"

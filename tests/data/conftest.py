@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.data.ingest import ingest
+from pipeline.data.ingestion.ingest import ingest
 from pipeline.workspace import Workspace
 from tests.ingesting import PROJECT, SourceProject, copied, write_image
 

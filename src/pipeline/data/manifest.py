@@ -25,10 +25,13 @@ MEASURED = (
     ("bytes", pa.int64()),
     ("sha256", pa.string()),
     ("extension", pa.string()),
+    ("magic", pa.string()),
     ("status", pa.string()),
     ("error", pa.string()),
     ("format", pa.string()),
     ("mode", pa.string()),
+    ("bits", pa.int64()),
+    ("alpha", pa.int64()),
     ("width", pa.int64()),
     ("height", pa.int64()),
     ("frames", pa.int64()),
@@ -40,6 +43,7 @@ MEASURED = (
     ("pixel_hash", pa.string()),
     ("phash", pa.string()),
     ("duplicate_cluster", pa.int64()),
+    ("near_cluster", pa.int64()),
 )
 """What the scan found out about its file."""
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from pipeline.errors import ConfigurationError, DataRefused
-from pipeline.params import TableParams
+from pipeline.data.sources.names import redacted
+from pipeline.errors import ConfigurationError
+from pipeline.params import LimitParams, TableParams
 
 _SUFFIXES = "bmp gif jfif jpe jpeg jpg pbm pgm png pnm ppm tif tiff webp"
 IMAGE_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
 """By these a file without a row in a table counts as an image; what it holds is scan's to say."""
+
+TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson", ".parquet"})
 
 _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "__macosx", "__pycache__"})
 
@@ -31,11 +33,23 @@ class Request:
     the command line is read by its own ``metadata.csv``, else by ``table`` where that file is."""
     base: Path
     shown: str
-    """What the user wrote, for messages."""
+    """What the user wrote, for messages; a password and the like is taken out."""
+    scratch: Path
+    """Where a source may unpack or download to. Whoever asks removes it once the images are
+    copied; after an error nothing is left in it."""
+    cache: Path
+    """Where downloads are kept from one ingest to the next."""
+    limits: LimitParams
+    skipped: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+    """What was left out on the way here; see `Listing`."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shown", redacted(self.shown))
 
     @property
     def folder(self) -> Path:
-        return self.base / Path(self.address).expanduser()
+        return self.base / os.path.expanduser(self.address)  # noqa: PTH111 (Path's may raise)
 
 
 @dataclass(frozen=True)
@@ -54,13 +68,28 @@ class Listing:
     classes: tuple[str, ...] | None = None
     """The frozen order of the classes, where the source has one."""
     skipped: Counter[str] = field(default_factory=Counter)
-    """Why files were left out, and how many."""
+    """Why files that are none of the data were left out, and how many."""
+    refused: Counter[str] = field(default_factory=Counter)
+    """Why members of an archive or files of a download were left out that may be missed."""
+    shown: str = ""
+    """What the user calls ``folder``, where that is another name."""
+
+    @property
+    def where(self) -> str:
+        """The table, or else the folder, for messages."""
+        folder = self.shown or str(self.folder)
+        return folder if self.lines is None else table_name(folder, self.origin)
 
     def place(self, row: int) -> str:
         """``"labels.csv, line 7"``, or the file's name."""
         if self.lines is None:
             return self.columns["file_name"][row]
         return f"{self.origin}, line {self.lines[row]}"
+
+
+def table_name(shown: str, file: str) -> str:
+    """What the user calls the table ``file``, where ``shown`` is it or the folder it lies in."""
+    return shown if PurePosixPath(shown).name == file else f"{shown.rstrip('/')}/{file}"
 
 
 class Source(Protocol):
@@ -79,54 +108,6 @@ class Source(Protocol):
             ConfigurationError: the address or ``request.table`` is wrong.
             DataRefused: what lies there cannot be used.
         """
-
-
-def safe_name(name: str, place: str) -> str:
-    """``name`` in its shortest form.
-
-    Raises:
-        DataRefused: it is no path inside a folder, or has characters that no table can carry.
-    """
-    path = PurePosixPath(name)
-    leaves = path.is_absolute() or ".." in path.parts or ":" in name or "\\" in name
-    if leaves or not path.parts:
-        raise DataRefused(
-            f"{place}: {name!r} is no path inside the source's folder, such as images/a.png;"
-            " correct it (no '..', no drive or address, '/' between folders)"
-        )
-    if not is_text(name):
-        raise DataRefused(
-            f"{place}: {name!r} has control characters, or is not UTF-8; rename the file"
-        )
-    if any(len(part.encode()) > 255 for part in path.parts):
-        raise DataRefused(f"{place}: '{name[:60]}…' is too long for a file's name; shorten it")
-    return str(path)
-
-
-def is_text(name: str) -> bool:
-    """Whether ``name`` can stand in one line of UTF-8 text."""
-    return not any(unicodedata.category(letter) in {"Cc", "Cs", "Zl", "Zp"} for letter in name)
-
-
-def inside(path: Path, folder: Path, resolved: dict[Path, bool]) -> Path:
-    """``path``, which may be a link but must not lead out of ``folder`` (itself resolved).
-
-    ``resolved`` remembers the folders already looked at.
-
-    Raises:
-        DataRefused: it leads out.
-    """
-    parent = path.parent
-    if parent not in resolved:
-        resolved[parent] = parent.resolve().is_relative_to(folder)
-    if resolved[parent] and not path.is_symlink():
-        return path
-    target = path.resolve()
-    if not target.is_relative_to(folder):
-        raise DataRefused(
-            f"{path}: a link that leaves {folder} (to {target}); put the file itself there"
-        )
-    return path
 
 
 def walk(folder: Path, skipped: Counter[str]) -> Iterator[str]:

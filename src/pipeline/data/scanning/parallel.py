@@ -1,0 +1,184 @@
+"""Files measured in several processes, such that a file which ends or hangs one costs only itself.
+
+A decoder is C code that reads bytes of unknown origin: it may crash, never return, or take all the
+memory there is. Each worker says in shared memory which file it is at and since when, so the parent
+knows whom to blame: it kills a worker at its file's time limit, starts another in its place, and
+gives that one whatever the first had left. No worker outlives its parent (see `worker`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import selectors
+import sys
+import tempfile
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO, Self, cast
+
+from pipeline.data.scanning.worker import STATE, lost, row_of
+from pipeline.data.scanning.worker_process import CHUNK, Result, Row, Setting, Task, WorkerProcess
+from pipeline.errors import PipelineError
+
+__all__ = ["Result", "Row", "Setting", "Task", "measuring"]
+
+_CHUNK_BYTES = 8_000  # two chunks of names fit into a pipe, where a write might wait for ever
+_FILES_A_WORKER = 64  # fewer are read sooner than another process starts
+_TRIES = 2  # of a file whose process ended: it may have been killed for another's memory
+_FRUITLESS = 3  # processes in a row that ended at no file and without a row
+_PAUSE = 0.1  # seconds between two looks at the clock
+_STOPPED = 2.0  # seconds without a look: this process was stopped, and so perhaps were the others
+
+
+@contextlib.contextmanager
+def measuring(
+    setting: Setting, tasks: Iterable[Task], count: int, *, workers: int | None = None
+) -> Iterator[Iterator[Result]]:
+    """Start on ``tasks``, which are ``count``; the iterator gives their measures in any order.
+
+    A task whose file ended its process twice has the status ``crashed``, one that was not done in
+    time ``timeout``. No process is started for no tasks, and none is left at the end. ``workers``
+    is by default the number of processors this process may use.
+
+    Raises:
+        PipelineError: from the iterator, where worker processes do not start.
+    """
+    most = min(workers or _processors(), -(-count // _FILES_A_WORKER))
+    with _Pool(setting, iter(tasks), most) as pool:
+        pool.employ()
+        yield pool.results()
+
+
+class _Pool:
+    """The workers, and what is still to be given to them."""
+
+    def __init__(self, setting: Setting, tasks: Iterator[Task], workers: int) -> None:
+        self._setting, self._tasks = setting, tasks
+        self._again: deque[Task] = deque()
+        self._deaths: Counter[int] = Counter()  # by task: processes that ended at its file
+        self._fruitless = 0
+        self._selector = selectors.DefaultSelector()
+        self._shared = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115 (see __exit__)
+        self._shared.truncate(max(1, workers) * STATE.size)  # nothing cannot be mapped
+        self._state = mmap.mmap(self._shared.fileno(), 0)
+        self._log = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115 (see __exit__)
+        self._free = list(range(workers))
+        self._workers: list[WorkerProcess] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for worker in self._workers:
+            worker.kill()
+            worker.output.close()
+        self._selector.close()
+        self._state.close()
+        self._shared.close()
+        self._log.close()
+
+    def results(self) -> Iterator[Result]:
+        looked = time.monotonic_ns()
+        while self.employ():
+            for key, _ in self._selector.select(_PAUSE):
+                worker: WorkerProcess = key.data
+                yield from self._receive(worker)
+                if worker.ended:
+                    yield from self._replace(worker, "crashed")
+            now = time.monotonic_ns()
+            if now - looked > _STOPPED * 1e9:
+                for worker in self._workers:
+                    worker.not_before = now
+            looked = now
+            yield from self._end_late_ones(now)
+
+    def employ(self) -> bool:
+        """Give every worker enough to do, start those that are missing; False when all is done."""
+        for worker in self._workers:
+            while worker.wants_more() and (chunk := self._chunk()):
+                worker.give(*chunk)
+        while self._free and (chunk := self._chunk()):
+            slot = self._free.pop()
+            worker = WorkerProcess(self._setting, self._shared, self._state, slot, self._log)
+            self._workers.append(worker)
+            self._selector.register(worker.output, selectors.EVENT_READ, worker)
+            worker.give(*chunk)
+        return any(worker.out for worker in self._workers)
+
+    def _chunk(self) -> tuple[list[Task], bool] | None:
+        """The next tasks, those that lost their process first and each of them alone."""
+        alone = bool(self._again)
+        chunk: list[Task] = []
+        size = 0
+        while len(chunk) < CHUNK and size < _CHUNK_BYTES:
+            if alone:
+                task = self._again.popleft() if self._again else None
+            else:
+                task = next(self._tasks, None)
+            if task is None:
+                break
+            chunk.append(task)
+            size += len(task.file_name.encode())
+        return (chunk, alone) if chunk else None
+
+    def _receive(self, worker: WorkerProcess) -> Iterator[Result]:
+        for result in worker.receive():
+            self._fruitless = 0
+            yield result
+
+    def _end_late_ones(self, now: int) -> Iterator[Result]:
+        limit = int(self._setting.timeout * 1e9)
+        for worker in [worker for worker in self._workers if worker.is_late(now, limit)]:
+            worker.kill()
+            yield from self._receive(worker)
+            # It may have gone on to another file just before it was killed.
+            yield from self._replace(worker, "timeout" if worker.is_late(now, limit) else None)
+
+    def _replace(self, worker: WorkerProcess, status: str | None) -> Iterator[Result]:
+        """Take the place and the tasks of a worker that ended; ``status`` blames its last file."""
+        worker.kill()
+        self._selector.unregister(worker.output)
+        worker.output.close()
+        self._workers.remove(worker)
+        self._free.append(worker.slot)
+        tasks, at = list(worker.out), worker.at()
+        if status is not None and 0 <= at < len(tasks):
+            guilty = tasks.pop(at)
+            self._deaths[guilty.number] += 1
+            if status == "timeout" or self._deaths[guilty.number] >= _TRIES:
+                yield Result([guilty.number], [_lost(guilty, status, self._setting)], b"")
+            else:
+                tasks.insert(0, guilty)  # what stood before it need not be read a third time
+        elif status is not None:
+            self._fruitless += 1
+            if self._fruitless >= _FRUITLESS:
+                raise PipelineError(self._no_start())
+        self._again.extend(tasks)
+
+    def _no_start(self) -> str:
+        self._log.seek(0)
+        said = self._log.read().decode(errors="replace").strip().splitlines()
+        return (
+            "scan: the processes that read images end before they begin; run"
+            f" '{sys.executable} -m pipeline.data.scanning.worker < /dev/null' to see why"
+            + (f" (the last one wrote: {said[-1]})" if said else "")
+        )
+
+
+def _lost(task: Task, status: str, setting: Setting) -> Row:
+    """The row of a file that ended its process, or had to be ended with it."""
+    if status == "timeout":
+        reason = f"not read within {setting.timeout:g} seconds (scan.timeout)"
+    else:
+        reason = "reading it ended the process: a broken file, or too little memory for it"
+    return row_of(lost(task.file_name, status, reason))
+
+
+def _processors() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
