@@ -222,5 +222,5 @@ class TestCommandLine:
             write_image(tmp_path / "own" / "ab"[i % 2] / f"{i}.png", seed=i)
         done = source_empty.pipeline("ingest", str(tmp_path / "own"))
         assert done.returncode == 0, done.stderr
-        assert "label: the folder" in done.stderr
+        assert "read: class folders" in done.stderr
         assert re.search(r"a +2\n +b +2\n +all +4\n", done.stderr)

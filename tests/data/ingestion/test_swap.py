@@ -51,7 +51,7 @@ KINDS = {
 def killed_ingest(project: SourceProject, patch: str, kind: str = "replace") -> None:
     code = (
         "import os, shutil\nfrom pathlib import Path\n"
-        "from pipeline.data import swap, version\n"
+        "from pipeline.data.ingestion import swap, version\n"
         "from pipeline.data.ingestion.ingest import ingest, relabel\n"
         "from pipeline.data.ingestion.staging import Staging\n"
         "from pipeline.params import load\nfrom pipeline.workspace import Workspace\n"

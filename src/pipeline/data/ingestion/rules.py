@@ -59,7 +59,8 @@ def judge(listing: Listing, params: IngestParams, *, configured: bool) -> Judged
     else:
         made["label"] = _plain_labels(listing)
         order = listing.classes or sorted({label for label in made["label"] if label})
-        notes.append(f"label: {'the folder' if listing.lines is None else 'the column label'}")
+        if listing.lines is not None:
+            notes.append("label: the column label")
     if weight_rule:
         made["weight"] = _weights_by_rule(listing, weight_rule)
         notes.append(f"weight: from {weight_rule.column} (ingest.weight)")
