@@ -249,6 +249,17 @@ def test_an_image_without_a_split_is_named(workspace):
         pack(workspace, augment_params())
 
 
+def test_an_image_that_split_left_out_is_not_packed(workspace):
+    split = to_frame(read_table(workspace.split))
+    left_out = split["file_name"].iloc[0]
+    split.loc[0, "split"] = None
+    write_table(workspace.split, pa.Table.from_pandas(split, preserve_index=False))
+    pack(workspace, augment_params())
+    packed = Packed.load(workspace.packed)
+    assert set(split["file_name"]) - set(packed.index["file_name"]) == {left_out}
+    assert packed.index["split"].notna().all()
+
+
 def test_an_extra_column_that_would_hide_one_of_ours_is_refused(workspace):
     edit(workspace, workspace.accepted, target="x")
     with pytest.raises(DataRefused, match="cannot be called 'target'"):

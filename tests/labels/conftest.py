@@ -107,6 +107,7 @@ def plant(root: Path) -> Planted:
         sha256=hashes,
         width=[SIDE] * IMAGES,
         height=[SIDE] * IMAGES,
+        pixel_hash=[f"{cluster:032}" for cluster in clusters],
         duplicate_cluster=clusters,
         near_cluster=clusters,
     )

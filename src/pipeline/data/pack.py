@@ -95,7 +95,7 @@ class Packed:
 
 
 def pack(workspace: Workspace, params: AugmentParams) -> None:
-    """Write ``artifacts/packed`` from the accepted images and their split.
+    """Write ``artifacts/packed`` from the accepted images that are in a split.
 
     ``images.npy`` is written front to back, never mapped: on a full disk a write raises, while a
     store to a mapped page would kill the process. Memory stays bounded for any number of images.
@@ -107,7 +107,7 @@ def pack(workspace: Workspace, params: AugmentParams) -> None:
     """
     classes = tuple(read_json(workspace.classes)["classes"])
     table = read_table(workspace.accepted)
-    accepted = to_frame(table).sort_values("file_name", ignore_index=True)
+    accepted = _with_split(workspace, to_frame(table))
     index = _index(workspace, accepted, extra_columns(table), classes)
     channels = _channels(params.channels, accepted)
     shape = (len(index), params.image_size, params.image_size, channels)
@@ -138,6 +138,20 @@ def pack(workspace: Workspace, params: AugmentParams) -> None:
     )
 
 
+def _with_split(workspace: Workspace, accepted: pd.DataFrame) -> pd.DataFrame:
+    """``accepted`` with the column ``assigned_split``, without what is in none, by file name."""
+    split = to_frame(read_table(workspace.split)).set_index("file_name")["split"]
+    unassigned = accepted.loc[~accepted["file_name"].isin(split.index), "file_name"]
+    if len(unassigned):
+        raise PipelineError(
+            f"{workspace.split}: has no split for {len(unassigned)} accepted images, such as "
+            f"{unassigned.iloc[0]}; run 'dvc repro' to split anew"
+        )
+    accepted = accepted.assign(assigned_split=accepted["file_name"].map(split))
+    used = accepted[accepted["assigned_split"].notna()]
+    return used.sort_values("file_name", ignore_index=True)
+
+
 def _index(
     workspace: Workspace, accepted: pd.DataFrame, extra: list[str], classes: tuple[str, ...]
 ) -> pd.DataFrame:
@@ -146,13 +160,6 @@ def _index(
         raise DataRefused(
             f"{workspace.metadata}: a column cannot be called '{taken[0]}', the packed data has "
             "one of its own by that name; rename it"
-        )
-    split = to_frame(read_table(workspace.split)).set_index("file_name")["split"]
-    unassigned = accepted.loc[~accepted["file_name"].isin(split.index), "file_name"]
-    if len(unassigned):
-        raise PipelineError(
-            f"{workspace.split}: has no split for {len(unassigned)} accepted images, such as "
-            f"{unassigned.iloc[0]}; run 'dvc repro' to split anew"
         )
     unknown = accepted.loc[~accepted["label"].isin(classes)]
     if len(unknown):
@@ -168,7 +175,7 @@ def _index(
             "label": accepted["label"],
             "target": accepted["label"].map({name: i for i, name in enumerate(classes)}),
             "weight": accepted["weight"],
-            "split": accepted["file_name"].map(split),
+            "split": accepted["assigned_split"],
         }
     ).astype({"target": "int64", "weight": "float32"})
     if not (index["split"] == "train").any():

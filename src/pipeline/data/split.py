@@ -2,7 +2,10 @@
 
 An image's split follows from itself alone: a hash of the seed and its key, a number in [0, 1) that
 is compared with the ratios. The key is the pixels' hash, or the group where ``split.group`` names
-one, so copies and groups stay together, and an image keeps its split when others come or go.
+one, so exact copies and groups stay together, and an image keeps its split when others come or go.
+Near duplicates have keys of their own: where these put them into different splits, those that would
+leak are left out, and nobody moves. Data that is full of them, such as the frames of films, should
+name a group, which keeps each film whole.
 
 What this costs is exactness. Of n keys of a class, the number in a split of ratio r is binomial:
 it is off n·r by more than 4·sqrt(n·r·(1 - r)) about once in 16,000 times. Where exact numbers
@@ -28,7 +31,7 @@ from pipeline.workspace import Workspace
 def split(workspace: Workspace, params: SplitParams) -> None:
     """Write ``artifacts/split.parquet``: the split of each accepted image, sorted by file name.
 
-    Images that would leak between splits (see `assign`) are left out of it, and logged.
+    Images that would leak between splits (see `assign`) have a null there, and are logged.
 
     Raises:
         DataRefused: a given split is unknown, or a split lacks a class.
@@ -39,13 +42,9 @@ def split(workspace: Workspace, params: SplitParams) -> None:
     assigned = assign(accepted, params)
     _log_left_out(accepted, assigned)
     _refuse_empty(accepted["label"], assigned, params)
-    kept = accepted.loc[assigned.notna(), "file_name"]
-    table = pa.table(
-        {
-            "file_name": pa.array(kept, pa.string()),
-            "split": pa.array(assigned[assigned.notna()], pa.string()),
-        }
-    )
+    names = pa.array(accepted["file_name"], pa.string())
+    splits = pa.array(assigned, pa.string(), from_pandas=True)
+    table = pa.table({"file_name": names, "split": splits})
     write_table(workspace.split, table.sort_by("file_name"))
     _log_counts(accepted["label"], assigned)
     logger.info("split: → %s", workspace.split.relative_to(workspace.root))
@@ -58,9 +57,9 @@ def assign(accepted: pd.DataFrame, params: SplitParams) -> pd.Series:
     taken out of the given train, whole groups and clusters at a time, until the data gives one.
     All else is hashed.
 
-    Nobody moves: where that leaves a duplicate cluster or a group in two splits, the rows of one
-    are left out. Given rows stay before hashed ones; among equals test stays before val, and val
-    before train.
+    Nobody moves: where that leaves near duplicates or a group in two splits, the rows of one are
+    left out. Given rows stay before hashed ones; among equals test stays before val, and val before
+    train. No two rows that are left in different splits have a cluster or a group in common.
 
     Raises:
         DataRefused: a given split is unknown.
@@ -71,7 +70,7 @@ def assign(accepted: pd.DataFrame, params: SplitParams) -> pd.Series:
             f"params.yaml: split.group: the data has no column '{params.group}'"
             + did_you_mean(params.group, map(str, accepted.columns))
         )
-    positions = _positions(_keys(accepted, params.group), params.seed)
+    positions = _positions(_keys(accepted, params.group), params.seed, accepted.index)
     ratios = params.ratios.model_dump()
     given = _complete(_given(accepted), positions, ratios)
     assigned = given.where(given.notna(), _cut(positions, ratios))
@@ -98,19 +97,20 @@ def _given(accepted: pd.DataFrame) -> pd.Series:
 
 def _families(accepted: pd.DataFrame, group: str | None) -> list[pd.Series]:
     """What must not be torn apart, as a key for each row; null where a row is on its own."""
-    clusters = accepted["duplicate_cluster"]
+    clusters = accepted["near_cluster"]
     return [clusters.where(clusters >= 0), *([] if group is None else [accepted[group]])]
 
 
-def _keys(accepted: pd.DataFrame, group: str | None) -> pd.Series:
-    """What an image's hash is made from: its group or, without one, its cluster's pixels."""
-    pixels = accepted["pixel_hash"].groupby(accepted["duplicate_cluster"]).transform("min")
-    keys = "pixels " + pixels
+def _keys(accepted: pd.DataFrame, group: str | None) -> list[str]:
+    """What an image's hash is made from: its group or, without one, its pixels."""
+    pixels = accepted["pixel_hash"].tolist()
     if group is None:
-        return keys
+        return [f"pixels {name}" for name in pixels]
     groups = accepted[group]
-    names = [f"group {_group_name(value)}" for value in groups]
-    return keys.where(groups.isna(), pd.Series(names, index=keys.index, dtype="str"))
+    return [
+        f"pixels {name}" if alone else f"group {_group_name(value)}"
+        for name, value, alone in zip(pixels, groups.tolist(), groups.isna().tolist(), strict=True)
+    ]
 
 
 def _group_name(value: object) -> str:
@@ -118,10 +118,9 @@ def _group_name(value: object) -> str:
     return f"{value:.0f}" if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def _positions(keys: pd.Series, seed: int) -> pd.Series:
+def _positions(keys: list[str], seed: int, index: pd.Index) -> pd.Series:
     """A number in [0, 1) for each key, spread evenly, and independent for different seeds."""
-    unique = {key: _position(f"{seed} {key}") for key in set(keys)}
-    return keys.map(unique).astype(np.float64)
+    return pd.Series([_position(f"{seed} {key}") for key in keys], index, np.float64)
 
 
 def _position(text: str) -> float:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.data.duplicates import exact_clusters
+from pipeline.data.scanning.duplicates import exact_clusters
 from pipeline.data.scanning.measure import UNCHANGED, Limits, Measures, measure_pixels, open_file
 from pipeline.data.scanning.pixel_measures import (
     perceptual_hash,

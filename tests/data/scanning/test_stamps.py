@@ -21,7 +21,7 @@ PARAMS = ScanParams(max_pixels=10**6, max_bytes=10**6, timeout=30, memory=1000)
 def test_every_module_that_measures_is_part_of_the_key():
     graph = grimp.build_graph("pipeline", cache_dir=None)
     ours = {module.__name__ for module in CHECKERS}
-    needed = {"pipeline.data.scanning.measure", "pipeline.data.duplicates"}
+    needed = {"pipeline.data.scanning.measure", "pipeline.data.scanning.duplicates"}
     for module in set(needed):
         needed |= graph.find_upstream_modules(module)
     assert {name for name in needed if name.startswith("pipeline.data.")} <= ours

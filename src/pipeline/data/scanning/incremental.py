@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.console import progress
-from pipeline.data.duplicates import exact_clusters, near_clusters
-from pipeline.data.fingerprint import FINGERPRINT_BYTES
 from pipeline.data.manifest import GIVEN, MEASURED
+from pipeline.data.scanning.duplicates import exact_clusters, near_clusters
+from pipeline.data.scanning.fingerprint import FINGERPRINT_BYTES
 from pipeline.data.scanning.measure import UNCHANGED, without_reading
 from pipeline.data.scanning.parallel import Result, Row, Setting, Task, measuring
 from pipeline.data.scanning.scan_cache import FingerprintFile, Remembered, ScanCache

@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.data.decode import Decoded, DecodeError, decode
-from pipeline.data.fingerprint import fingerprint
 from pipeline.data.magic import magic
+from pipeline.data.scanning.fingerprint import fingerprint
 from pipeline.data.scanning.pixel_measures import (
     perceptual_hash,
     pixel_hash,

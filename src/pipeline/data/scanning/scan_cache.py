@@ -26,12 +26,28 @@ from numpy.typing import NDArray
 
 from pipeline.artifacts import sha256_file
 from pipeline.console import logger
-from pipeline.data import decode, duplicates, fingerprint, magic
-from pipeline.data.fingerprint import FINGERPRINT_BYTES
-from pipeline.data.scanning import measure, pixel_measures
+from pipeline.data import decode, magic
+from pipeline.data.scanning import (
+    comparison,
+    duplicates,
+    fingerprint,
+    hamming,
+    measure,
+    pixel_measures,
+)
+from pipeline.data.scanning.fingerprint import FINGERPRINT_BYTES
 from pipeline.params import ScanParams
 
-CHECKERS = (decode, duplicates, fingerprint, magic, measure, pixel_measures)
+CHECKERS = (
+    comparison,
+    decode,
+    duplicates,
+    fingerprint,
+    hamming,
+    magic,
+    measure,
+    pixel_measures,
+)
 """The modules whose code decides what is measured."""
 
 _LIBRARIES = ("numpy", "pillow")
