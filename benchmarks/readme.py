@@ -37,6 +37,8 @@ def main_run(result: dict[str, Any]) -> str:
         f"Test images, 95 % intervals. The whole run took {seconds / 60:.1f} minutes on "
         f"{result['device']} (commit {result['commit']}, torch {versions['torch']}, one run)."
     )
+    if remark := result.get("remark"):
+        note = f"{note} {remark}"
     return "\n".join([*lines, "", note])
 
 

@@ -18,4 +18,4 @@ def fingerprint(grey: Image.Image) -> bytes:
         grey: an upright image in mode L; best one that was made smaller by averaging already.
     """
     side = (SIDE, SIDE)
-    return grey.resize(side, Image.Resampling.BICUBIC, reducing_gap=2.0).tobytes()
+    return grey.resize(side, Image.Resampling.BILINEAR, reducing_gap=2.0).tobytes()
