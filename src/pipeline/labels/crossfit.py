@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from pipeline.labels.folds import Splits
 from pipeline.params import Params, VariantParams
 from pipeline.training.checkpoint import FOLDERS_KEPT, CheckpointFolder, hold, prune, training_key
 from pipeline.training.environment import reproducible, resolve_device
-from pipeline.training.fit import Task, fit
+from pipeline.training.fit import Task, fit, training_code
 from pipeline.vision import models
 from pipeline.vision.augmentation import build_policy
 from pipeline.vision.inference import predict_logits
@@ -61,7 +60,7 @@ def out_of_fold(
             device=device,
         )
         key = _key(task, described, split)
-        with hold(trainings / key) as folder, _memory_explained(variant, settings):
+        with hold(trainings / key) as folder:
             prune(trainings, keep=max(FOLDERS_KEPT, 2 * len(splits)))
             tested = np.flatnonzero(split == "test")
             probabilities[tested] = _predict(task, folder, tested, workspace.state / "plans")
@@ -153,30 +152,5 @@ def _key(task: Task, described: dict[str, Any], split: Splits) -> str:
         task.variant,
         {**described, "splits": digest},
         data_digest=task.packed.digest,
-        code=_code(task.settings.model),
+        code=[Path(__file__), *training_code(task.settings.model)],
     )
-
-
-def _code(model: str) -> list[Path]:
-    """The files of code that shape a fold's network."""
-    package = Path(__file__).parent.parent
-    return [
-        Path(__file__),
-        *sorted((package / "training").glob("*.py")),
-        *sorted((package / "vision").glob("*.py")),
-        package / "data" / "pack.py",
-        *(package / "vision" / "models" / name for name in ("__init__.py", "classifier.py")),
-        models.module_file(model),
-    ]
-
-
-@contextlib.contextmanager
-def _memory_explained(variant: str, settings: VariantParams) -> Iterator[None]:
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise PipelineError(
-            f"variants.{variant}: a batch of {settings.batch_size} images does not fit into the"
-            " GPU's memory; set a smaller batch_size (and lower lr with it) or image_size, or judge"
-            " by another variant with --variant"
-        ) from error

@@ -11,10 +11,10 @@ import pandas as pd
 from pipeline.artifacts import write_json, write_text
 from pipeline.console import logger
 from pipeline.data.ingestion.relabel import REMOVE
-from pipeline.data.ingestion.wording import several
 from pipeline.data.manifest import read_table, to_frame
 from pipeline.data.pack import Packed
 from pipeline.data.scanning.listing import read_listing
+from pipeline.data.wording import several
 from pipeline.errors import ConfigurationError, PipelineError, did_you_mean
 from pipeline.labels.crossfit import out_of_fold
 from pipeline.labels.folds import families, fold_splits

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pipeline.console import logger, progress
 from pipeline.data.pack import Packed
-from pipeline.errors import DataRefused
+from pipeline.errors import DataRefused, PipelineError
 from pipeline.journal import Journal
 from pipeline.params import VariantParams
 from pipeline.training.autotune import Plan, choose_plan
@@ -67,7 +67,23 @@ def fit(task: Task, folder: CheckpointFolder, *, plans: Path) -> Fitted:
 
     Args:
         plans: the folder of measured plans, see `choose_plan`.
+
+    Raises:
+        DataRefused: a split has too few images to train or to validate on.
+        PipelineError: the training diverged, or a batch does not fit into the GPU's memory.
     """
+    try:
+        return _fit(task, folder, plans)
+    except torch.OutOfMemoryError as error:
+        batch, size = task.settings.batch_size, task.settings.image_size
+        raise PipelineError(
+            f"variants.{task.variant}: {batch} images of {size}×{size} do not fit into the memory"
+            f" of {task.device}; set batch_size: {max(2, batch // 2)} (and halve lr with it), or a"
+            " smaller image_size"
+        ) from error
+
+
+def _fit(task: Task, folder: CheckpointFolder, plans: Path) -> Fitted:
     checkpoint = folder.load()
     network = build_network(task)
     train, val = build_splits(task)
@@ -99,6 +115,21 @@ def fit(task: Task, folder: CheckpointFolder, *, plans: Path) -> Fitted:
             saved = time.monotonic()
     network.load_state_dict(best)
     return Fitted(network, plan, history)
+
+
+def training_code(model: str) -> list[Path]:
+    """The files of code that shape a training's result. Another network's file is none of them."""
+    training, package = Path(__file__).parent, Path(__file__).parent.parent
+    vision = package / "vision"
+    later = {vision / name for name in ("card.py", "inference.py", "preview.py")}
+    return [
+        *sorted(training.glob("*.py")),
+        *sorted(set(vision.glob("*.py")) - later),
+        package / "data" / "pack.py",
+        package / "data" / "pixels.py",
+        *(vision / "models" / name for name in ("__init__.py", "classifier.py")),
+        models.module_file(model),
+    ]
 
 
 def build_network(task: Task) -> Classifier:

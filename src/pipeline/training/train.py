@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
-
-import torch
 
 from pipeline.artifacts import sha256_file
 from pipeline.console import logger
 from pipeline.data.pack import Packed
-from pipeline.errors import PipelineError
 from pipeline.params import Params
 from pipeline.training.checkpoint import hold, prune, training_key
 from pipeline.training.environment import ending_cleanly, reproducible, resolve_device
-from pipeline.training.fit import Fitted, Task, fit
+from pipeline.training.fit import Fitted, Task, fit, training_code
 from pipeline.training.loop import Epoch, best_epoch
 from pipeline.vision import models
 from pipeline.vision.augmentation import build_policy
@@ -48,7 +42,7 @@ def train(workspace: Workspace, params: Params, variant: str) -> None:
     )
     described = {**settings.model_dump(mode="json"), "policy": params.augment.policy}
     key = training_key(
-        variant, described, data_digest=task.packed.digest, code=_code(settings.model)
+        variant, described, data_digest=task.packed.digest, code=training_code(settings.model)
     )
     output = workspace.model(variant)
     with (
@@ -64,7 +58,7 @@ def train(workspace: Workspace, params: Params, variant: str) -> None:
         ) as run,
     ):
         prune(workspace.checkpoints)
-        with reproducible(task.device), _memory_explained(task):
+        with reproducible(task.device):
             fitted = fit(task, folder, plans=workspace.state / "plans")
         save_model(output, fitted.network, _card(task, fitted, key), _rows(fitted.history))
         run.finish(sha256_file(output / WEIGHTS))
@@ -75,21 +69,6 @@ def train(workspace: Workspace, params: Params, variant: str) -> None:
         *(variant, best.epoch, len(fitted.history), 100 * best.val_balanced_accuracy),
         *(WEIGHTS, output.relative_to(workspace.root)),
     )
-
-
-def _code(model: str) -> list[Path]:
-    """The files of code that shape a training's result. Another network's file is none of them."""
-    training, package = Path(__file__).parent, Path(__file__).parent.parent
-    vision = package / "vision"
-    later = {vision / name for name in ("card.py", "inference.py", "preview.py")}
-    return [
-        *sorted(training.glob("*.py")),
-        *sorted(set(vision.glob("*.py")) - later),
-        package / "data" / "pack.py",
-        package / "data" / "pixels.py",
-        *(vision / "models" / name for name in ("__init__.py", "classifier.py")),
-        models.module_file(model),
-    ]
 
 
 def _card(task: Task, fitted: Fitted, key: str) -> ModelCard:
@@ -118,16 +97,3 @@ def _rows(history: list[Epoch]) -> list[dict[str, float]]:
         {name: float(f"{value:.6g}") if name != "epoch" else value for name, value in row.items()}
         for row in map(asdict, history)
     ]
-
-
-@contextlib.contextmanager
-def _memory_explained(task: Task) -> Iterator[None]:
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        batch, size = task.settings.batch_size, task.settings.image_size
-        raise PipelineError(
-            f"variants.{task.variant}: {batch} images of {size}×{size} do not fit into the memory"
-            f" of {task.device}; set batch_size: {max(2, batch // 2)} (and halve lr with it), or a"
-            " smaller image_size"
-        ) from error

@@ -18,7 +18,7 @@ from pipeline.data.scanning.incremental import measure_listed
 from pipeline.data.scanning.measure import Limits
 from pipeline.data.scanning.parallel import Setting, Task
 from pipeline.data.scanning.scan_cache import ScanCache
-from pipeline.data.stamps import find_files
+from pipeline.data.scanning.stamps import find_files
 from tests.crashing import read_and_note, read_at_rest
 from tests.images import encoded, picture
 

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.data.scanning import scan_cache
 from pipeline.data.scanning.scan_cache import CHECKERS, checker_key
-from pipeline.data.stamps import find_files
+from pipeline.data.scanning.stamps import find_files
 from pipeline.params import ScanParams
 
 PARAMS = ScanParams(max_pixels=10**6, max_bytes=10**6, timeout=30, memory=1000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pipeline.data.ingestion.canonical import CLASSES
-from pipeline.data.ingestion.wording import indented, quoted, several
+from pipeline.data.wording import indented, quoted, several
 from pipeline.errors import DataRefused, did_you_mean
 
 

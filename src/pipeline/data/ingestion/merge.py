@@ -28,7 +28,7 @@ from pipeline.data.ingestion.names import Names
 from pipeline.data.ingestion.present import Present
 from pipeline.data.ingestion.staging import Staging
 from pipeline.data.ingestion.summary import Summary, images_per_class
-from pipeline.data.ingestion.wording import file_size, indented, quoted, several
+from pipeline.data.wording import file_size, indented, quoted, several
 from pipeline.errors import DataRefused
 
 _NO_BYTES = "d41d8cd98f00b204e9800998ecf8427e"

@@ -18,8 +18,8 @@ from pipeline.data.ingestion.classes import check_none_emptied, merged_classes
 from pipeline.data.ingestion.present import Present
 from pipeline.data.ingestion.staging import Staging
 from pipeline.data.ingestion.summary import Summary, images_per_class
-from pipeline.data.ingestion.wording import indented, several
 from pipeline.data.sources.table import Table, read_table
+from pipeline.data.wording import indented, several
 from pipeline.errors import ConfigurationError, DataRefused, did_you_mean
 from pipeline.params import LimitParams
 

@@ -9,7 +9,7 @@ from pipeline.data.ingestion.canonical import CLASSES, METADATA, Columns, Datase
 from pipeline.data.ingestion.present import Present
 from pipeline.data.ingestion.staging import Staging
 from pipeline.data.ingestion.summary import Summary, images_per_class
-from pipeline.data.ingestion.wording import file_size
+from pipeline.data.wording import file_size
 from pipeline.errors import PipelineError
 
 

@@ -16,8 +16,8 @@ from pipeline.data.scanning.fingerprint import FINGERPRINT_BYTES
 from pipeline.data.scanning.measure import UNCHANGED, without_reading
 from pipeline.data.scanning.parallel import Result, Row, Setting, Task, measuring
 from pipeline.data.scanning.scan_cache import FingerprintFile, Remembered, ScanCache
+from pipeline.data.scanning.stamps import STAMP
 from pipeline.data.scanning.worker import COLUMNS, row_of
-from pipeline.data.stamps import STAMP
 
 _TYPES = dict((*GIVEN, *MEASURED))
 _READ = pa.schema(

@@ -16,7 +16,7 @@ from pipeline.data.scanning.listing import read_listing
 from pipeline.data.scanning.measure import Limits
 from pipeline.data.scanning.parallel import Setting
 from pipeline.data.scanning.scan_cache import ScanCache, checker_key
-from pipeline.data.stamps import find_files
+from pipeline.data.scanning.stamps import find_files
 from pipeline.errors import DataRefused
 from pipeline.params import ScanParams
 from pipeline.workspace import Workspace
