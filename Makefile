@@ -15,7 +15,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export GOMP_SPINCOUNT := 30000
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run repro ui deploy check test chaos format lint types imports lock schema expectations readme bench-run bench-data clean
+.PHONY: help setup run repro ui deploy check test chaos format lint types imports lock schema expectations readme bench-run bench-data bench-train clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -81,7 +81,10 @@ bench-run: setup ## Time the whole run in a fresh clone of the last commit
 bench-data: setup ## Time scan, near duplicates, validate and split beside their peers
 	python -m benchmarks.data
 
-readme: setup ## Fill README.md's tables from benchmarks/results
+bench-train: setup ## Time training beside its compute ceiling and the loops of others
+	python -m benchmarks.train
+
+readme: setup ## Fill README.md's tables and docs/benchmarks.md from benchmarks/results
 	python -m benchmarks.readme
 
 lock: setup ## Write requirements.lock anew from pyproject.toml

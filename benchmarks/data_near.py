@@ -29,7 +29,8 @@ from benchmarks.data_scan import scan_anew
 from benchmarks.peers import peer_python, peer_version
 from benchmarks.results import PROJECT, Row
 from pipeline.data.manifest import read_table
-from pipeline.data.scanning.pixel_measures import perceptual_hash
+from pipeline.data.scanning.fingerprint import fingerprints, picture
+from pipeline.data.scanning.pixel_measures import lit, shrink
 from pipeline.workspace import Workspace
 
 RADIUS = 8
@@ -245,7 +246,7 @@ def some_hashes(count: int) -> np.ndarray:
     known = []
     for path in cells():
         with Image.open(path) as cell:
-            known.append(int(perceptual_hash(cell), 16))
+            known.append(int(fingerprints([picture(shrink(lit(cell)))])[0][0], 16))
     around = rng.choice(np.array(known, np.uint64), count // 2)
     flips = rng.random((len(around), 64)) < 0.1
     around ^= np.packbits(flips, axis=1).view(np.uint64)[:, 0]

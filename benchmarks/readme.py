@@ -1,7 +1,8 @@
-"""`make readme`: fill README.md's tables from ``benchmarks/results``.
+"""`make readme`: README.md's tables and docs/benchmarks.md, made from ``benchmarks/results``.
 
-A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``, and is made by the function of
-that name in `TABLES`; without its results it says "not yet run".
+A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``. It is made from the results of
+that name, by the function of that name in `TABLES` or else by `comparison`; without results it says
+"not yet run". docs/benchmarks.md has every row of every result.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from benchmarks.results import PROJECT, RESULTS
 from pipeline.artifacts import read_json, write_text
 
 README = PROJECT / "README.md"
+ALL = PROJECT / "docs" / "benchmarks.md"
 
 
 def main_run(result: dict[str, Any]) -> str:
@@ -46,6 +48,46 @@ def _percent(row: dict[str, Any]) -> str:
     return f"{row['ours']:.1%} ({row['low']:.1%} – {row['high']:.1%})".replace("%", " %")
 
 
+def comparison(result: dict[str, Any]) -> str:
+    """The rows that have a peer, medians beside each other."""
+    lines = ["| | ours | peer | | ratio |", "|---|--:|--:|---|--:|"]
+    for row in result["rows"]:
+        if row["peer_name"] is not None:
+            ours, peer = (_value(row[who], row["unit"]) for who in ("ours", "peer"))
+            ratio = "" if row["ratio"] is None else f"{row['ratio']:.3g}"
+            name = f"{row['case']}: {row['metric']}"
+            lines.append(f"| {name} | {ours} | {peer} | {row['peer_name']} | {ratio} |")
+    return "\n".join([*lines, "", _note(result)])
+
+
+def _all_rows(result: dict[str, Any]) -> str:
+    lines = ["| | ours | range | peer | | ratio |", "|---|--:|--:|--:|---|--:|"]
+    for row in result["rows"]:
+        ends = [_value(row[end], "") for end in ("low", "high") if row[end] is not None]
+        peer = "" if row["peer"] is None else _value(row["peer"], row["unit"])
+        ratio = "" if row["ratio"] is None else f"{row['ratio']:.3g}"
+        lines.append(
+            f"| {row['case']}: {row['metric']} | {_value(row['ours'], row['unit'])}"
+            f" | {' – '.join(ends)} | {peer} | {row['peer_name'] or ''} | {ratio} |"
+        )
+    return "\n".join([*lines, "", _note(result)])
+
+
+def _value(value: float, unit: str) -> str:
+    digits = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return f"{digits} {unit}".rstrip()
+
+
+def _note(result: dict[str, Any]) -> str:
+    repeats = max(row["repeats"] for row in result["rows"])
+    several = f"medians of {repeats}, interleaved" if repeats > 1 else "one run"
+    remark = f" {result['remark']}" if result.get("remark") else ""
+    return (
+        f"{result['device']}, {several}; commit {result['commit']}, {result['date']}; a ratio above"
+        f" 1 means that ours is better.{remark}"
+    )
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {"main-run": main_run}
 
 
@@ -55,14 +97,31 @@ def render(text: str) -> str:
     def table(match: re.Match[str]) -> str:
         name = match[1]
         path = RESULTS / f"{name}.json"
-        body = TABLES[name](read_json(path)) if path.exists() else "*not yet run*"
+        make = TABLES.get(name, comparison)
+        body = make(read_json(path)) if path.exists() else "*not yet run*"
         return f"<!-- table: {name} -->\n{body}\n<!-- end -->"
 
     return re.sub(r"<!-- table: ([\w-]+) -->.*?<!-- end -->", table, text, flags=re.DOTALL)
 
 
+_ABOUT = """\
+Made by `make readme` from `benchmarks/results`. A range is the least and the largest of the
+repeats, or a confidence interval. `make bench-run`, `make bench-data` and `make bench-train`
+measure anew."""
+
+
+def all_results() -> str:
+    """docs/benchmarks.md"""
+    parts = ["# Benchmarks", _ABOUT]
+    for path in sorted(RESULTS.glob("*.json")):
+        result = read_json(path)
+        parts += [f"## {result['name']}", _all_rows(result)]
+    return "\n\n".join(parts) + "\n"
+
+
 def main() -> None:
     write_text(README, render(README.read_text(encoding="utf-8")))
+    write_text(ALL, all_results())
 
 
 if __name__ == "__main__":

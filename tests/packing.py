@@ -24,6 +24,7 @@ def augment_params(**changes: object) -> AugmentParams:
     settings = {
         "image_size": 16,
         "channels": "auto",
+        "shifts": 0,
         "policy": {"flip": {"horizontal": 0.5}},
         "preview": PreviewParams(images=3, copies=2),
     }

@@ -123,6 +123,7 @@ def make_small_project(root: Path) -> SmallProject:
         augment__image_size=32,
         train__image_size=32,
         train__precision="float32",
+        train__memory_format="channels_last",
         train__batch_size=16,
         train__optimizer="sgd",
         variants={"first": small, "second": small | {"lr": 0.01, "seed": 1}},

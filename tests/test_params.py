@@ -126,3 +126,29 @@ def test_settings_cannot_be_changed_after_reading(load_text, params_text):
 def test_the_committed_schema_is_that_of_the_models(project):
     committed = (project / "params.schema.json").read_text(encoding="utf-8")
     assert committed == params.json_schema(), "run 'make schema'"
+
+
+def test_a_variants_policy_is_its_own_or_the_augment_stages(load_text, params_text):
+    own = {"flip": {"horizontal": 0.5}}
+    loaded = load_text(edited(params_text, augment__policy="light", variants__resnet18__policy=own))
+    assert loaded.policy("resnet18") == (own, "variants.resnet18.policy")
+    assert loaded.policy("small_cnn") == ("light", "augment.policy")
+    loaded = load_text(edited(params_text, train__policy="strong"))
+    assert loaded.policy("small_cnn") == ("strong", "train.policy")
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        (3, "augment.policy: 3 is not allowed, expected a name or a section"),
+        ({"flip": 1}, "augment.policy: flip: 1 is not allowed, expected a section"),
+        ({"flip": {"horizontal": "x"}}, "flip.horizontal: 'x' is not allowed, expected a number"),
+        ({"flip": {"horizontal": True}}, "flip.horizontal: True is not allowed"),
+        ({"flip": {"horizontal": float("nan")}}, "flip.horizontal: nan is not allowed"),
+    ],
+)
+def test_a_policy_of_another_form_is_refused_in_one_line(load_text, params_text, policy, message):
+    with pytest.raises(ConfigurationError) as error:
+        load_text(edited(params_text, augment__policy=policy))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)

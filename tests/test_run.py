@@ -131,7 +131,7 @@ def test_rollback_without_an_earlier_champion_says_so(finished):
     assert "Traceback" not in done.stderr
 
 
-def test_two_runs_at_once_one_works_and_the_other_ends_with_75(finished):
+def test_two_runs_at_once_one_works_and_the_other_ends_with_75_at_once(finished):
     project, _ = finished
     first = subprocess.Popen(
         FLOW,
@@ -146,10 +146,15 @@ def test_two_runs_at_once_one_works_and_the_other_ends_with_75(finished):
         lock = project.root / ".pipeline" / "lock"
         while not lock.read_text() and time.monotonic() < deadline:
             time.sleep(0.05)
-        second = project.run(*FLOW, check=False, timeout=30)
-        assert second.returncode == 75
-        assert "holds the workspace" in second.stderr + second.stdout
-        assert "Traceback" not in second.stderr
+        seconds = []
+        for _ in range(3):
+            began = time.monotonic()
+            second = project.run(*FLOW, check=False, timeout=30)
+            seconds.append(time.monotonic() - began)
+            assert second.returncode == 75
+            assert "holds the workspace" in second.stderr + second.stdout
+            assert "Traceback" not in second.stderr
+        assert min(seconds) < 2  # of three, since the first run wants the processors too
     finally:
         os.killpg(first.pid, signal.SIGTERM)
         first.wait(timeout=60)

@@ -20,6 +20,7 @@ from pipeline.artifacts import write_text
 from pipeline.console import logger, set_up_logging
 from pipeline.errors import ConfigurationError, PipelineError
 from pipeline.params import Params, json_schema, load
+from pipeline.parent import end_with_parent
 from pipeline.workspace import Workspace
 
 FAILURE_FILE = "PIPELINE_FAILURE_FILE"
@@ -181,7 +182,8 @@ def augment() -> None:
     from pipeline.vision.augmentation import build_policy
     from pipeline.vision.preview import preview
 
-    build_policy(params.augment.policy)  # a wrong name should not cost the decoding first
+    # First, so that a wrong name does not cost the decoding.
+    build_policy(params.augment.policy, where="augment.policy")
     pack(workspace, params.augment)
     preview(workspace, params.augment)
 
@@ -310,14 +312,17 @@ def params(
     from pipeline.vision.augmentation import build_policy
     from pipeline.vision.models import check_model
 
-    build_policy(parameters.augment.policy)
+    build_policy(parameters.augment.policy, where="augment.policy")
     for name, variant in parameters.variants.items():
         check_model(variant.model, where=f"variants.{name}.model")
+        policy, where = parameters.policy(name)
+        build_policy(policy, where=where)
     logger.info("params.yaml is fine: %d variants", len(parameters.variants))
 
 
 def main() -> None:
     """Run the command line, turning errors a user can cause into a message and an exit code."""
+    end_with_parent()
     set_up_logging(verbose=bool(os.environ.get("PIPELINE_VERBOSE")))
     # PyTorch's threads wait for each other by spinning. Where another process wants a core, the
     # usual 300,000 turns slow a training many times over; fewer cost a tenth on an idle one.

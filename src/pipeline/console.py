@@ -103,7 +103,7 @@ def progress(
     """
     step = (
         _Bar(what, total, unit)
-        if sys.stderr.isatty()
+        if sys.stderr.isatty() and logger.isEnabledFor(logging.INFO)
         else Progress(what, total, unit, seconds_between_lines)
     )
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -36,6 +37,26 @@ Severity = Annotated[
     Literal["critical", "warning", "off"],
     BeforeValidator(lambda value: "off" if value is False else value),  # YAML 1.1 reads off so
 ]
+
+
+def _policy(value: Any) -> Any:
+    """Refuse what is neither form; pydantic would complain of both in the words of its types."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, dict):
+        raise ValueError(f"{value!r} is not allowed, expected a name or a section")
+    for name, settings in value.items():
+        if not isinstance(settings, dict):
+            raise ValueError(f"{name}: {settings!r} is not allowed, expected a section of settings")
+        for key, number in settings.items():
+            numeric = isinstance(number, int | float) and not isinstance(number, bool)
+            if not numeric or not math.isfinite(number):
+                raise ValueError(f"{name}.{key}: {number!r} is not allowed, expected a number")
+    return value
+
+
+Policy = Annotated[str | dict[str, dict[str, float]], BeforeValidator(_policy)]
+"""A policy's name, or its augmentations and their settings: `vision.augmentation` knows which."""
 
 
 class _Section(BaseModel):
@@ -153,20 +174,36 @@ class PreviewParams(_Section):
 class AugmentParams(_Section):
     image_size: Annotated[int, Field(ge=8, le=2048)]
     channels: Literal["auto", 1, 3]
-    policy: dict[str, dict[str, float]]
+    shifts: Annotated[int, Field(ge=0, le=8)]
+    policy: Policy
     preview: PreviewParams
+
+
+class ResizingParams(_Section):
+    """Training images that grow from side ``start`` over ``share`` of the epochs."""
+
+    start: Annotated[int, Field(ge=8, le=2048)]
+    share: Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
 class TrainParams(_Section):
     """The settings of one training. For a variant, those of ``train`` with its own over them."""
 
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
-    precision: Literal["auto", "float32", "bfloat16"]
+    precision: Literal["auto", "float32", "bfloat16", "float16"]
+    memory_format: Literal["auto", "channels_last", "contiguous"]
+    execution: Literal["auto", "eager", "compiled", "cuda_graphs"]
+    profile: bool
+    processes: Literal["auto"] | PositiveInt
     seed: NonNegativeInt
     image_size: Annotated[int, Field(ge=8, le=2048)]
     epochs: PositiveInt
     batch_size: Annotated[int, Field(ge=2)]
-    optimizer: Literal["sgd", "adamw"]
+    progressive_resizing: ResizingParams | None
+    gradient_accumulation: PositiveInt
+    sampling: Literal["shuffle", "balanced"]
+    policy: Policy | None
+    optimizer: Literal["sgd", "adamw", "muon"]
     lr: PositiveFloat
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)]
     weight_decay: NonNegativeFloat
@@ -175,8 +212,28 @@ class TrainParams(_Section):
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)]
     class_weights: Literal["balanced", "none"]
     use_sample_weights: bool
+    soft_labels: str | None
     gradient_clip: PositiveFloat | None
+    ema: Annotated[float, Field(gt=0.0, lt=1.0)] | None
+    early_stopping: PositiveInt | None
+    test_time_augmentation: Literal["none", "flip", "flips", "dihedral"]
+    pretrained: Annotated[str, Field(min_length=1)] | None
+    freeze: tuple[str, ...]
     architecture: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _agreeing(self) -> Self:
+        if self.sampling == self.class_weights == "balanced":
+            raise ValueError(
+                "sampling: balanced with class_weights: balanced would count rare classes twice;"
+                " set class_weights: none"
+            )
+        growing = self.progressive_resizing
+        if growing is not None and growing.start > self.image_size:
+            raise ValueError(
+                f"progressive_resizing.start {growing.start} is above image_size {self.image_size}"
+            )
+        return self
 
 
 class VariantParams(TrainParams):
@@ -276,6 +333,17 @@ class Params(_Section):
                 + did_you_mean(name, self.variants)
             )
         return self.variants[name]
+
+    def policy(self, variant: str) -> tuple[Policy, str]:
+        """The augmentation policy ``variant`` is trained with, and where it stands.
+
+        Raises:
+            ConfigurationError: ``params.yaml`` has no such variant.
+        """
+        own = self.variant(variant).policy
+        if own is None:
+            return self.augment.policy, "augment.policy"
+        return own, "train.policy" if own == self.train.policy else f"variants.{variant}.policy"
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

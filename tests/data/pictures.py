@@ -13,13 +13,8 @@ from PIL import Image, ImageDraw
 
 from pipeline.data.decode import decode
 from pipeline.data.scanning.duplicates import exact_clusters, near_clusters
-from pipeline.data.scanning.fingerprint import fingerprint
-from pipeline.data.scanning.pixel_measures import (
-    perceptual_hash,
-    pixel_hash,
-    shrink,
-    to_grey,
-)
+from pipeline.data.scanning.fingerprint import fingerprints, picture
+from pipeline.data.scanning.pixel_measures import lit, pixel_hash, shrink
 
 
 @dataclass(frozen=True)
@@ -33,8 +28,8 @@ class Seen:
 
 def seen(data: bytes | Image.Image) -> Seen:
     upright = decode(data, max_pixels=10**7).image if isinstance(data, bytes) else data
-    small = shrink(to_grey(upright))
-    return Seen(pixel_hash(upright), perceptual_hash(small), fingerprint(small))
+    ((phash, fingerprint),) = fingerprints([picture(shrink(lit(upright)))])
+    return Seen(pixel_hash(upright), phash, fingerprint)
 
 
 def near(images: Sequence[Seen]) -> list[int]:
@@ -42,7 +37,7 @@ def near(images: Sequence[Seen]) -> list[int]:
     table = np.frombuffer(b"".join(image.fingerprint for image in images), np.uint8)
     exact = exact_clusters(image.pixels for image in images)
     phashes = [image.phash for image in images]
-    return near_clusters(phashes, table.reshape(len(images), -1), exact).tolist()
+    return near_clusters(phashes, table.reshape(len(images), -1), exact).clusters.tolist()
 
 
 def cells(first: int, count: int) -> list[Image.Image]:

@@ -286,6 +286,7 @@ def test_the_card_is_plain_json_with_the_promised_keys(workspace):
     pack(workspace, augment_params())
     card = json.loads((workspace.packed / "packed.json").read_text())
     assert set(card) == {
-        *("image_size", "channels", "classes", "mean", "std", "images", "extra_columns", "digest")
+        *("image_size", "channels", "classes", "mean", "std"),
+        *("images", "copies", "extra_columns", "digest"),
     }
     assert card["images"] == 24

@@ -34,6 +34,7 @@ TINY: dict[str, Any] = {
     "architecture": {"width": 8, "dropout": 0.1},
     "device": "cpu",
     "precision": "float32",
+    "memory_format": "channels_last",
     "image_size": SIDE,
     "epochs": 6,
     "batch_size": 16,

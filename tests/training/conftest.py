@@ -16,7 +16,9 @@ import yaml
 from pipeline.artifacts import write_json
 from pipeline.data.pack import Packed
 from pipeline.params import Params, load
-from pipeline.training.fit import Task
+from pipeline.training.loop import Trainer
+from pipeline.training.plan import Plan
+from pipeline.training.task import Task, build_network, build_splits
 from pipeline.vision.augmentation import build_policy
 from pipeline.workspace import Workspace
 
@@ -26,6 +28,10 @@ SETTINGS: dict[str, Any] = {
     "architecture": {"width": 8, "dropout": 0.1},
     "device": "cpu",
     "precision": "float32",
+    "memory_format": "channels_last",
+    "execution": "eager",
+    "profile": False,
+    "processes": 1,
     "seed": 0,
     "image_size": 32,
     "epochs": 4,
@@ -40,6 +46,16 @@ SETTINGS: dict[str, Any] = {
     "class_weights": "balanced",
     "use_sample_weights": True,
     "gradient_clip": 5.0,
+    "progressive_resizing": None,
+    "gradient_accumulation": 1,
+    "sampling": "shuffle",
+    "policy": None,
+    "soft_labels": None,
+    "ema": None,
+    "early_stopping": None,
+    "test_time_augmentation": "none",
+    "pretrained": None,
+    "freeze": [],
 }
 POLICY = {
     "flip": {"horizontal": 0.5, "vertical": 0.5},
@@ -124,9 +140,23 @@ def make_task(workspace: Workspace, write_params: Callable[..., Params]) -> Call
         return Task(
             "tiny",
             variant,
-            policy=build_policy(params.augment.policy),
+            policy=build_policy(params.augment.policy, where="augment.policy"),
             packed=Packed.load(workspace.packed),
             device=torch.device(variant.device),
         )
 
     return make
+
+
+def trainer_of(task: Task, **changes: Any) -> Trainer:
+    """A trainer at the start of ``task``; ``changes`` are other arguments of `Trainer`."""
+    train, val = build_splits(task)
+    plan = Plan("float32", torch.get_num_threads())
+    arguments = {"plan": plan, "policy": task.policy, "train": train, "val": val} | changes
+    return Trainer(build_network(task), task.settings, **arguments)
+
+
+@pytest.fixture
+def make_trainer(make_task: Callable[..., Task]) -> Callable[..., Trainer]:
+    """The trainer of ``tiny`` with these settings."""
+    return lambda **settings: trainer_of(make_task(**settings))

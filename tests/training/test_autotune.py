@@ -1,43 +1,63 @@
-"""The faster precision is measured, not assumed, and stays pinned."""
+"""What the settings leave open of a plan is measured, not assumed, and stays pinned."""
 
 from __future__ import annotations
 
 import json
-import time
 
 import pytest
 import torch
 
-from pipeline.training import autotune
-from pipeline.training.autotune import Plan, choose_plan, has_bfloat16, measure
+from pipeline.training import autotune, race
+from pipeline.training.autotune import Asked, choose_plan, has_bfloat16
+from pipeline.training.plan import Plan
 
-CPU = torch.device("cpu")
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+PRECISION = Asked(memory_format="channels_last")
 
 
 class Steps:
-    """Steps that take ``seconds`` of their precision; counts those it made."""
+    """Steps that take the product of what their plan's fields cost; counts those it made."""
 
     def __init__(self, **seconds: float) -> None:
         self.seconds = seconds
+        self.now = 0.0
         self.made = 0
 
     def __call__(self, plan: Plan):
         def step() -> None:
             self.made += 1
-            time.sleep(self.seconds[plan.precision])
+            self.now += 0.001
+            for value in (plan.precision, plan.memory_format, plan.execution):
+                self.now += self.seconds.get(value, 0.0)
 
         return step
 
+    def perf_counter(self) -> float:
+        return self.now
+
 
 @pytest.fixture(autouse=True)
-def native_bfloat16(monkeypatch):
+def machine(monkeypatch):
+    """With bfloat16, and with a GPU that is only pretended."""
     monkeypatch.setattr(autotune, "has_bfloat16", lambda _: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda _: None)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "pretended")
 
 
-def choose(folder, steps, *, precision="auto", count=1000, **case):
-    return choose_plan(
-        steps, precision=precision, device=CPU, steps=count, case=case, folder=folder
-    )
+@pytest.fixture
+def choose(tmp_path, monkeypatch):
+    def choose(make_step: Steps, asked=PRECISION, **changes) -> Plan:
+        monkeypatch.setattr(race, "time", make_step)
+        arguments = {
+            "device": CPU,
+            "steps": 2_000,
+            "executions": ["eager", "compiled", "cuda_graphs"],
+            "case": {},
+            "folder": tmp_path,
+        }
+        return choose_plan(make_step, asked, **(arguments | changes))
+
+    return choose
 
 
 @pytest.mark.parametrize(
@@ -45,48 +65,61 @@ def choose(folder, steps, *, precision="auto", count=1000, **case):
     [(0.02, 0.005, "bfloat16"), (0.005, 0.02, "float32"), (0.01, 0.01, "float32")],
 )
 def test_the_faster_precision_wins_and_a_close_race_goes_to_float32(
-    tmp_path, float32, bfloat16, faster
+    choose, float32, bfloat16, faster
 ):
-    assert choose(tmp_path, Steps(float32=float32, bfloat16=bfloat16)).precision == faster
+    assert choose(Steps(float32=float32, bfloat16=bfloat16)).precision == faster
 
 
-def test_a_measured_plan_is_pinned_for_its_case_alone(tmp_path):
+def test_each_open_question_is_answered_by_itself(choose, tmp_path):
+    steps = Steps(float32=0.002, channels_last=0.002, eager=0.002)
+    plan = choose(steps, Asked(), device=GPU, steps=60_000)
+    assert plan == Plan("bfloat16", torch.get_num_threads(), "contiguous_format", "cuda_graphs")
+    assert len(list(tmp_path.iterdir())) == 3
+    on_cpu = choose(steps, Asked())
+    assert (on_cpu.precision, on_cpu.execution) == ("bfloat16", "eager")
+
+
+def test_compiling_is_tried_where_it_can_be_earned_back(choose):
+    steps = Steps(eager=0.02, cuda_graphs=0.02)
+    asked = Asked("float32", "channels_last")
+    assert choose(steps, asked, device=GPU, steps=150_000).execution == "eager"
+    assert choose(steps, asked, device=GPU, steps=300_000).execution == "compiled"
+    made = steps.made
+    assert choose(steps, asked, device=GPU, steps=300_000).execution == "compiled"
+    assert choose(steps, asked, device=GPU, steps=100_000).execution == "eager"
+    assert steps.made == made  # all of it is pinned, and a short training still does not compile
+
+
+def test_a_measured_plan_is_pinned_for_its_case_alone(choose, tmp_path):
     first = Steps(float32=0.01, bfloat16=0.001)
-    assert choose(tmp_path, first, model="a").precision == "bfloat16"
-    assert 0 < first.made <= 2 * (1 + autotune.ROUNDS)
+    assert choose(first, case={"model": "a"}).precision == "bfloat16"
     now_slower = Steps(float32=0.001, bfloat16=0.01)
-    assert choose(tmp_path, now_slower, model="a").precision == "bfloat16"
+    assert choose(now_slower, case={"model": "a"}).precision == "bfloat16"
     assert now_slower.made == 0
-    assert choose(tmp_path, now_slower, model="b").precision == "float32"
-    pinned = [json.loads(path.read_text()) for path in tmp_path.iterdir()]
-    assert sorted((p["model"], p["precision"]) for p in pinned) == [
-        ("a", "bfloat16"),
-        ("b", "float32"),
-    ]
+    assert choose(now_slower, case={"model": "b"}).precision == "float32"
+    pinned = [json.loads(path.read_text(encoding="utf-8")) for path in tmp_path.iterdir()]
+    assert sorted(p["model"] for p in pinned) == ["a", "b"]
+    for p in pinned:
+        assert (p["first"]["precision"], p["other"]["precision"]) == ("float32", "bfloat16")
+        assert len(p["seconds"]["first"]) == len(p["seconds"]["other"]) >= race.FEWEST
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_chosen_precision_is_not_measured(tmp_path, precision):
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_what_is_asked_for_is_not_measured(choose, tmp_path, precision):
     steps = Steps()
-    assert choose(tmp_path, steps, precision=precision).precision == precision
+    plan = choose(steps, Asked(precision, "contiguous", "eager"))
+    assert plan == Plan(precision, torch.get_num_threads(), "contiguous_format")
     assert steps.made == 0
     assert not list(tmp_path.iterdir())
 
 
-def test_a_short_run_and_a_machine_without_bfloat16_do_not_measure(tmp_path, monkeypatch):
-    steps = Steps()
-    assert choose(tmp_path, steps, count=autotune.SHORT_RUN - 1).precision == "float32"
+def test_a_short_run_and_a_machine_without_bfloat16_do_not_measure(choose, monkeypatch):
+    steps = Steps(float32=1.0)
+    assert choose(steps, steps=349).precision == "float32"
     monkeypatch.setattr(autotune, "has_bfloat16", lambda _: False)
-    assert choose(tmp_path, steps).precision == "float32"
+    assert choose(steps).precision == "float32"
     assert steps.made == 0
-
-
-def test_measuring_stops_at_its_deadline(monkeypatch):
-    monkeypatch.setattr(autotune, "SECONDS", 0.0)
-    steps = Steps(float32=0.001, bfloat16=0.001)
-    plans = {p: steps(Plan(p, 1)) for p in autotune.CANDIDATES}
-    assert all(seconds > 0 for seconds in measure(plans, CPU).values())
-    assert steps.made == 4
+    assert choose(steps, device=GPU).precision == "float16"
 
 
 def test_bfloat16_is_native_where_the_processor_says_so(monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -108,6 +109,23 @@ def test_what_a_killed_writer_left_is_swept_away(tmp_path):
     with hold(tmp_path / "key") as folder:
         assert_is(folder.load(), 1)
         assert not list(folder.path.glob(".*"))
+
+
+def test_a_write_that_fails_leaves_the_old_one_and_nothing_of_itself(tmp_path, monkeypatch):
+    write = Path.write_bytes
+
+    def fill(path: Path, content: bytes) -> int:
+        write(path, content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    folder = CheckpointFolder(tmp_path)
+    folder.save(checkpoint(1))
+    before = saved(tmp_path)
+    monkeypatch.setattr(Path, "write_bytes", fill)
+    with pytest.raises(OSError, match="No space left"):
+        folder.save(checkpoint(2))
+    assert list(tmp_path.iterdir()) == before
+    assert_is(folder.load(), 1)
 
 
 HOLDER = """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -16,7 +17,8 @@ from pipeline.errors import PipelineError
 from pipeline.journal import read
 from pipeline.training.checkpoint import CheckpointFolder, hold, snapshot
 from pipeline.training.environment import reproducible
-from pipeline.training.fit import Fitted, Task, fit
+from pipeline.training.fit import Fitted, fit
+from pipeline.training.task import Task
 
 EPOCHS = 4
 
@@ -110,6 +112,36 @@ def test_an_epoch_that_was_journaled_but_not_saved_is_not_journaled_twice(
     assert [entry.step for entry in read(journal)] == [1, 2, 3]
 
 
+def test_a_run_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before(
+    make_task, tmp_path, monkeypatch
+):
+    task = make_task(epochs=EPOCHS)
+    undisturbed = run(task, tmp_path / "undisturbed")
+    save = CheckpointFolder.save
+
+    def end_before_last(self, checkpoint, **kwargs):
+        if checkpoint.epoch == EPOCHS:
+            raise Ended
+        save(self, checkpoint, **kwargs)
+
+    monkeypatch.setattr(CheckpointFolder, "save", end_before_last)
+    with pytest.raises(Ended):
+        run(task, tmp_path / "ended")
+    monkeypatch.setattr(CheckpointFolder, "save", save)
+    before, newest = sorted((tmp_path / "ended").glob("*.safetensors"))
+    newest.write_bytes(newest.read_bytes()[:-1])
+    loaded: list[int] = []
+    load = CheckpointFolder.load
+
+    def noted(self):
+        loaded.append((found := load(self)).epoch)
+        return found
+
+    monkeypatch.setattr(CheckpointFolder, "load", noted)
+    assert_same_bits(undisturbed, run(task, tmp_path / "ended"))
+    assert loaded == [int(before.name[:6])] == [EPOCHS - 2]
+
+
 def test_quick_epochs_are_not_all_saved(make_task, tmp_path, monkeypatch):
     monkeypatch.setattr("pipeline.training.fit.SAVE_EVERY", 3600.0)
     saved: list[int] = []
@@ -157,16 +189,31 @@ def test_a_resumed_run_keeps_the_plan_of_its_checkpoint(make_task, tmp_path, mon
 
 
 def test_a_long_enough_run_measures_its_plan_and_pins_it(make_task, tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.training.autotune.SHORT_RUN", 1)
+    monkeypatch.setattr("pipeline.training.race.SHARE", 10.0)
     monkeypatch.setattr("pipeline.training.autotune.has_bfloat16", lambda _: True)
     task = make_task(epochs=1, precision="auto")
     first = run(task, tmp_path / "key")
     (pinned,) = (tmp_path / "plans").iterdir()
     values = json.loads(pinned.read_text(encoding="utf-8"))
-    assert values["precision"] == first.plan.precision
     assert values["model"] == "small_cnn"
+    assert values["images"] == 8
+    assert first.plan.precision in (values["first"]["precision"], values["other"]["precision"])
     explicit = run(make_task(epochs=1, precision=first.plan.precision), tmp_path / "explicit")
     assert_same_bits(first, explicit)
+
+
+def test_a_profile_is_logged_and_changes_nothing(make_task, tmp_path, caplog):
+    task = make_task(epochs=2, profile=True)
+    with caplog.at_level("INFO", logger="pipeline"):
+        profiled = run(task, tmp_path / "key")
+    for part in ("take", "augment", "forward", "loss", "backward", "update", "the rest", "step"):
+        assert re.search(rf"^  {part} +[\d.]+ ms +[\d.]+ %$", caplog.text, re.MULTILINE)
+    assert "images per second" in caplog.text
+    assert_same_bits(profiled, run(make_task(epochs=2), tmp_path / "other"))
+    caplog.clear()
+    with caplog.at_level("INFO", logger="pipeline"):
+        run(task, tmp_path / "key")
+    assert "no step to profile" in caplog.text
 
 
 def test_divergence_stops_the_run_and_saves_nothing_that_is_not_finite(make_task, tmp_path):
@@ -186,14 +233,16 @@ from pipeline.params import load
 from pipeline.training.checkpoint import hold
 from pipeline.training import fit as module
 from pipeline.training.environment import reproducible
-from pipeline.training.fit import Task, fit
+from pipeline.training.fit import fit
+from pipeline.training.task import Task
 from pipeline.vision.augmentation import build_policy
 module.SAVE_EVERY = 0.0
 root, folder = map(Path, sys.argv[1:])
 params = load(root / "params.yaml")
 task = Task(
-    "tiny", params.variant("tiny"), policy=build_policy(params.augment.policy),
-    packed=Packed.load(root / "artifacts" / "packed"), device=torch.device("cpu"),
+    "tiny", params.variant("tiny"), device=torch.device("cpu"),
+    policy=build_policy(params.augment.policy, where="augment.policy"),
+    packed=Packed.load(root / "artifacts" / "packed"),
 )
 with reproducible(task.device), hold(folder) as checkpoints:
     fit(task, checkpoints, plans=folder.parent / "plans")

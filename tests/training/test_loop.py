@@ -9,22 +9,9 @@ import pytest
 import torch
 
 from pipeline.errors import DataRefused, PipelineError
-from pipeline.training.autotune import Plan
 from pipeline.training.checkpoint import snapshot
-from pipeline.training.fit import build_network, build_splits
-from pipeline.training.loop import Epoch, Trainer, best_epoch
-
-PLAN = Plan("float32", torch.get_num_threads())
-
-
-@pytest.fixture
-def make_trainer(make_task):
-    def make(**settings) -> Trainer:
-        task = make_task(**settings)
-        train, val = build_splits(task)
-        return Trainer(build_network(task), task.settings, PLAN, task.policy, train=train, val=val)
-
-    return make
+from pipeline.training.history import Epoch, best_epoch
+from pipeline.training.task import build_splits
 
 
 def test_every_image_is_taken_once_an_epoch_in_an_order_of_its_own(make_trainer, monkeypatch):

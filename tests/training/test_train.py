@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 
 from pipeline.artifacts import sha256_file
 from pipeline.errors import ConfigurationError, PipelineError
+from pipeline.training.loop import Trainer
 from pipeline.training.train import train
 from pipeline.vision.card import load_classifier
 
@@ -56,6 +58,7 @@ def test_a_trained_variant_is_written_whole_and_can_be_loaded(workspace, write_p
     assert card["plan"] == {
         "precision": "float32",
         "memory_format": "channels_last",
+        "execution": "eager",
         "threads": torch.get_num_threads(),
     }
     classifier, loaded = load_classifier(folder)
@@ -140,13 +143,42 @@ def test_missing_packed_images_are_a_message(workspace, write_params):
         train(workspace, params, "tiny")
 
 
-def test_a_batch_too_large_for_the_gpu_is_told_with_one_that_may_fit(
-    workspace, write_params, monkeypatch
+@pytest.mark.parametrize(
+    ("room", "message"),
+    [
+        (7, "; 4 do, as a step has shown. Set batch_size: 4 and gradient_accumulation: 4"),
+        (1, ", and no 2 do; set a smaller image_size or network"),
+    ],
+)
+def test_a_batch_too_large_for_the_gpu_is_told_with_one_that_fits(
+    workspace, write_params, monkeypatch, room, message
 ):
-    def exhausted(self, batch, epoch):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+    step = Trainer.step
 
-    monkeypatch.setattr("pipeline.training.loop.Trainer.step", exhausted)
-    with pytest.raises(PipelineError, match=r"variants\.tiny: 16 images.*batch_size: 8 "):
+    def exhausted(self, batch, epoch):
+        if len(batch) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return step(self, batch, epoch)
+
+    monkeypatch.setattr(Trainer, "step", exhausted)
+    with pytest.raises(PipelineError) as stopped:
         train(workspace, write_params(), "tiny")
+    assert str(stopped.value).startswith("variants.tiny: 16 images of 32×32 do not fit")
+    assert message in str(stopped.value)
     assert not workspace.model("tiny").exists()
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_a_gpu_whose_memory_is_full_names_a_batch_that_fits(workspace, write_params):
+    torch.cuda.init()
+    share = 400e6 / torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(share)
+    settings = {"device": "cuda", "architecture": {"width": 256}, "batch_size": 64}
+    try:
+        with pytest.raises(PipelineError, match=r"64 images .* do not fit.*; \d+ do") as stopped:
+            train(workspace, write_params(**settings), "tiny")
+        fits = int(re.search(r"batch_size: (\d+)", str(stopped.value))[1])
+        train(workspace, write_params(**settings | {"batch_size": fits, "epochs": 1}), "tiny")
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)

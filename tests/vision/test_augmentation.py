@@ -4,33 +4,43 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
+from torchvision.transforms.functional import rgb_to_grayscale
 
 from pipeline.errors import ConfigurationError
 from pipeline.vision.augmentation import (
     AUGMENTATIONS,
-    Affine,
     Blur,
     Colour,
     Erase,
-    Flip,
     Noise,
-    build_policy,
 )
-from pipeline.vision.image_ops import warp
+from pipeline.vision.augmentation import build_policy as build_policy_at
+from pipeline.vision.mixing import MIXINGS
+from pipeline.vision.policies import POLICIES
+from pipeline.vision.policy import Policy
+from pipeline.vision.randomness import repeated, streams, uniform
 
 
-def strong(name: str) -> dict[str, dict[str, float]]:
+def build_policy(policy) -> Policy:
+    return build_policy_at(policy, where="augment.policy")
+
+
+def half(name: str) -> dict[str, dict[str, float]]:
     """A policy of one augmentation at half of everything it may do."""
     ranges = {item.name: item.metadata["high"] for item in dataclasses.fields(AUGMENTATIONS[name])}
     return {name: {key: high / 2 for key, high in ranges.items()}}
 
 
-EVERYTHING = {name: strong(name)[name] for name in AUGMENTATIONS}
-PARTS = pytest.mark.parametrize("policy", [*map(strong, AUGMENTATIONS), EVERYTHING])
+EVERYTHING = {name: half(name)[name] for name in AUGMENTATIONS}
+CASES = {name: half(name) for name in AUGMENTATIONS} | POLICIES | {"everything": EVERYTHING}
+del CASES["none"]
+PARTS = pytest.mark.parametrize("policy", CASES.values(), ids=CASES)
 
 
 def batch(count: int = 8, channels: int = 3, side: int = 12, seed: int = 0):
@@ -51,7 +61,7 @@ def test_an_augmentation_changes_images_within_the_range_and_leaves_its_input(po
     assert result.dtype == images.dtype
     assert result.min() >= 0.0
     assert result.max() <= 1.0
-    assert not torch.equal(result, images)
+    assert torch.equal(result, images) == (channels == 1 and list(policy) == ["grey"])
 
 
 @PARTS
@@ -119,102 +129,14 @@ def test_global_random_state_is_neither_read_nor_moved(policy):
         {"flip": {}},
         {"affine": {"rotate": 0.0, "shift": 0.0}},
         {"erase": {"probability": 0.0, "area": 0.0}},
-        {name: dict.fromkeys(values, 0.0) for name, values in EVERYTHING.items()},
+        {name: dict.fromkeys(EVERYTHING[name], 0.0) for name in EVERYTHING if name != "augmix"},
+        {name: {"alpha": 1.0, "probability": 0.0} for name in MIXINGS},
+        "none",
     ],
 )
 def test_a_policy_of_nothing_is_the_identity(policy):
     images, keys = batch()
     assert torch.equal(build_policy(policy)(images, keys, seed=0, epoch=0), images)
-
-
-def test_flips_are_exact_and_as_frequent_as_asked():
-    images, _ = batch(4000, 1, 3)
-    keys = torch.arange(4000)
-    result = build_policy({"flip": {"horizontal": 0.25}})(images, keys, seed=0, epoch=0)
-    same = (result == images).flatten(1).all(1)
-    mirrored = (result == images.flip(3)).flatten(1).all(1)
-    assert (same | mirrored).all()
-    assert mirrored.float().mean().item() == pytest.approx(0.25, abs=0.03)
-    vertical = build_policy({"flip": {"vertical": 1.0}})(images, keys, seed=0, epoch=0)
-    assert torch.equal(vertical, images.flip(2))
-
-
-def test_a_flip_within_a_warp_is_the_same_flip():
-    images, keys = batch(64)
-    flip = {"flip": {"horizontal": 0.5, "vertical": 0.5}}
-    plain = build_policy(flip)(images, keys, seed=0, epoch=0)
-    warped = build_policy(flip | {"affine": {"rotate": 1e-6}})(images, keys, seed=0, epoch=0)
-    torch.testing.assert_close(warped, plain, rtol=0, atol=1e-4)
-
-
-def still(**numbers: float) -> torch.Tensor:
-    """Random numbers of `Affine` that do nothing, except the given: 0 and 1 are the limits."""
-    names = ("rotate", "right", "down", "scale", "shear")
-    return torch.tensor([[numbers.get(name, 0.5) for name in names]])
-
-
-def test_a_quarter_turn_moves_a_known_pixel():
-    image = torch.zeros(1, 1, 9, 9)
-    image[0, 0, 0, 2] = 1.0
-    turned = Affine(rotate=90).apply(image, still(rotate=1.0))
-    torch.testing.assert_close(turned, image.rot90(-1, (2, 3)), rtol=0, atol=1e-5)
-    back = Affine(rotate=90).apply(image, still(rotate=0.0))
-    torch.testing.assert_close(back, image.rot90(1, (2, 3)), rtol=0, atol=1e-5)
-
-
-def test_a_shift_moves_a_known_pixel_by_its_share_of_the_side():
-    image = torch.zeros(1, 1, 10, 10)
-    image[0, 0, 4, 4] = 1.0
-    moved = Affine(shift=0.2).apply(image, still(right=1.0, down=0.0))
-    expected = torch.zeros_like(image)
-    expected[0, 0, 2, 6] = 1.0
-    torch.testing.assert_close(moved, expected, rtol=0, atol=1e-5)
-
-
-def test_scaling_up_and_down_are_each_others_inverse():
-    up = Affine(scale=1.0).matrix(still(scale=1.0))
-    down = Affine(scale=1.0).matrix(still(scale=0.0))
-    torch.testing.assert_close(up @ down, torch.eye(3)[None])
-    image = torch.zeros(1, 1, 16, 16)
-    image[..., 6:10, 6:10] = 1.0
-    assert Affine(scale=1.0).apply(image, still(scale=1.0)).sum() > 2 * image.sum()
-
-
-def test_shear_slants_rows_and_keeps_their_height():
-    image = torch.zeros(1, 1, 17, 17)
-    image[..., 8] = 1.0  # an upright line
-    slanted = Affine(shear=45).apply(image, still(shear=1.0))[0, 0]
-    columns = slanted.argmax(dim=1)[4:13]
-    assert columns.diff().abs().tolist() == [1] * 8
-
-
-def test_on_an_oblong_image_a_turn_keeps_right_angles():
-    image = torch.zeros(1, 1, 8, 16)
-    image[0, 0, 2, 8:12] = 1.0
-    turned = Affine(rotate=90).apply(image, still(rotate=1.0))[0, 0]
-    middle = turned[:, 4:12] > 0.9  # what lies beyond is mirrored
-    assert middle.sum() == 4
-    assert middle.any(dim=0).sum() == 1  # four pixels across are four pixels down
-
-
-def test_several_movements_are_looked_up_once():
-    images, keys = batch(4, 1, 16)
-    flip, affine = Flip(horizontal=1.0), Affine(rotate=90)
-    result = build_policy({"flip": {"horizontal": 1.0}, "affine": {"rotate": 90.0}})
-    u = result._uniform(keys, 0, 0)
-    expected = warp(images, flip.matrix(u[:, :2]) @ affine.matrix(u[:, 2:]))
-    assert torch.equal(result(images, keys, seed=0, epoch=0), expected.clamp(0, 1))
-    # The flip comes first: turning a mirrored image, not mirroring a turned one.
-    torch.testing.assert_close(
-        affine.apply(
-            flip.apply(images, still()[:, :2].expand(4, 2)), still(rotate=1.0).expand(4, 5)
-        ),
-        warp(
-            images, flip.matrix(torch.zeros(4, 2)) @ affine.matrix(still(rotate=1.0).expand(4, 5))
-        ),
-        rtol=0,
-        atol=1e-5,
-    )
 
 
 def test_brightness_is_added_and_contrast_grows_about_mid_grey():
@@ -244,6 +166,42 @@ def test_half_a_turn_of_hue_makes_red_bluish_green():
     red = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1)
     result = Colour(hue=0.5).apply(red, torch.tensor([[0.5, 0.5, 0.5, 1.0]])).flatten()
     assert result[0] < min(result[1], result[2])
+
+
+def test_grey_is_the_luma_as_often_as_asked():
+    images, keys = batch(1000, 3, 4)
+    result = build_policy({"grey": {"probability": 0.3}})(images, keys, seed=0, epoch=0)
+    grey = torch.stack([rgb_to_grayscale(image, 3) for image in images])
+    changed = (result != images).flatten(1).any(1)
+    assert changed.float().mean().item() == pytest.approx(0.3, abs=0.05)
+    torch.testing.assert_close(result[changed], grey[changed], rtol=0, atol=1e-3)
+    one = images[:, :1]
+    assert torch.equal(
+        build_policy({"grey": {"probability": 0.9}})(one, keys, seed=0, epoch=0), one
+    )
+
+
+def test_colour_and_grey_are_one_after_the_other_in_one_matrix():
+    images, keys = batch(64)
+    colour = {"colour": {"brightness": 0.05, "contrast": 0.1, "saturation": 0.3, "hue": 0.1}}
+    grey = {"grey": {"probability": 0.5}}
+    images = 0.4 + 0.2 * images  # nothing is clamped between the two
+    coloured = build_policy(colour)(images, keys, seed=0, epoch=0)
+    expected = build_policy(grey)(coloured, keys, seed=0, epoch=0)
+    both = build_policy(colour | grey)(images, keys, seed=0, epoch=0)
+    torch.testing.assert_close(both, expected, rtol=0, atol=1e-5)
+
+
+@settings(max_examples=20, deadline=None)
+@given(sigma=st.floats(0.1, 4.0), seed=st.integers(0, 100))
+def test_blur_is_that_of_each_image(sigma, seed):
+    images = torch.rand(3, 2, 20, 28, generator=torch.Generator().manual_seed(seed))
+    u = torch.rand(3, 1, generator=torch.Generator().manual_seed(seed + 1))
+    result = Blur(sigma=sigma).apply(images, u)
+    for image, own, blurred in zip(images.numpy(), u[:, 0].numpy(), result, strict=True):
+        width = max(sigma * own, 1e-3)
+        expected = gaussian_filter(image, width, mode="reflect", truncate=4.0, axes=(1, 2))
+        np.testing.assert_allclose(blurred, expected, atol=1e-3)
 
 
 def test_blur_keeps_the_mean_and_spreads_a_point_evenly():
@@ -312,7 +270,7 @@ def test_the_order_in_the_file_does_not_matter():
     )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     keys=st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=4),
     seed=st.integers(0, 2**40),
@@ -323,22 +281,23 @@ def test_any_key_seed_and_epoch_is_accepted(keys, seed, epoch):
     policy = build_policy(EVERYTHING)
     result = policy(images, torch.tensor(keys), seed=seed, epoch=epoch)
     assert result.isfinite().all()
-    numbers = policy._uniform(torch.tensor(keys), seed, epoch)
+    numbers = uniform(torch.tensor(keys), streams([("any", 3)]), seed=seed, epoch=epoch)
     assert ((numbers >= 0.0) & (numbers < 1.0)).all()
 
 
 def test_random_numbers_are_uniform_and_independent():
-    policy = build_policy(EVERYTHING)
-    numbers = policy._uniform(torch.arange(20_000), 0, 0)  # neighbouring keys, the hardest case
+    uses = streams((name, 6) for name in AUGMENTATIONS)
+    keys = torch.arange(20_000)  # neighbours, the hardest case
+    numbers = uniform(keys, uses, seed=0, epoch=0)
     assert (numbers.mean(0) - 0.5).abs().max() < 0.01
     assert (numbers.var(0) - 1 / 12).abs().max() < 0.003
     assert torch.corrcoef(numbers.T).fill_diagonal_(0.0).abs().max() < 0.04
-    later = policy._uniform(torch.arange(20_000), 0, 1)
+    later = uniform(keys, uses, seed=0, epoch=1)
     assert torch.corrcoef(torch.stack([numbers[:, 0], later[:, 0]]))[0, 1].abs() < 0.03
 
 
 def test_random_numbers_stay_the_same_from_version_to_version():
-    numbers = build_policy({"flip": {"horizontal": 0.5}})._uniform(torch.tensor([1, -7]), 5, 9)
+    numbers = uniform(torch.tensor([1, -7]), streams([("flip", 2)]), seed=5, epoch=9)
     assert (numbers * 2**24).long().tolist() == [[15465318, 8903499], [11860965, 12457694]]
 
 
@@ -346,7 +305,12 @@ def test_random_numbers_stay_the_same_from_version_to_version():
     ("policy", "message"),
     [
         ({"flipp": {}}, r"augment\.policy\.flipp is not an augmentation; did you mean 'flip'\?"),
-        ({"xyz": {}}, "allowed: flip, affine, colour"),
+        ({"xyz": {}}, "allowed: flip, crop, affine, .*, mixup, cutmix"),
+        ("standart", r"augment\.policy: 'standart' is not a policy; did you mean 'standard'\?"),
+        ("xyz", "allowed: none, light, standard, strong, or a section"),
+        ({"augmix": {"chains": 2.5, "severity": 3}}, r"chains: 2\.5 .* chains \(whole, 1 to 8\)"),
+        ({"mixup": {"alpha": 0.2}}, r"augment\.policy\.mixup needs all of .*probability"),
+        ({"cutmix": {"alpha": 0.0, "probability": 1.0}}, r"cutmix\.alpha: 0 is not allowed"),
         ({"affine": {"rotat": 3.0}}, r"augment\.policy\.affine\.rotat .* did you mean 'rotate'\?"),
         ({"affine": {"rotate": 200.0}}, r"affine\.rotate: 200 is not allowed.*0 to 180"),
         ({"flip": {"horizontal": -0.1}}, r"flip\.horizontal: -0\.1 is not allowed.*0 to 1"),
@@ -357,6 +321,44 @@ def test_random_numbers_stay_the_same_from_version_to_version():
 def test_a_wrong_policy_is_refused_with_what_is_allowed(policy, message):
     with pytest.raises(ConfigurationError, match=message):
         build_policy(policy)
+
+
+def test_a_repeated_image_has_numbers_of_its_own_and_the_first_one_its_old_ones():
+    keys = torch.tensor([5, 5, -(2**63), 2**63 - 1])
+    new = repeated(keys, torch.tensor([0, 1, 0, 7]))
+    assert new[0] == 5
+    assert new[2] == -(2**63)
+    assert len(set(new.tolist())) == 4
+
+
+@PARTS
+@settings(max_examples=6, deadline=None)
+@given(
+    key=st.integers(-(2**63), 2**63 - 1),
+    seed=st.integers(0, 2**40),
+    epoch=st.integers(0, 10**6),
+    channels=st.sampled_from([1, 3]),
+    size=st.tuples(st.integers(8, 24), st.integers(8, 24)),
+    value=st.sampled_from([0.0, 0.5, 1.0, None]),
+)
+def test_any_image_stays_an_image(policy, key, seed, epoch, channels, size, value):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.rand(2, channels, *size, generator=generator)
+    if value is not None:
+        images[1] = value
+    keys = torch.tensor([key, key])
+    augment = build_policy(policy)
+    result = augment(images, keys, seed=seed, epoch=epoch)
+    assert result.isfinite().all()
+    assert ((result >= 0.0) & (result <= 1.0)).all()
+    assert (result.shape, result.dtype) == (images.shape, images.dtype)
+    assert torch.equal(augment(images, keys, seed=seed, epoch=epoch), result)
+
+
+def test_every_policy_is_described_and_mixes_only_where_it_says():
+    for policy in POLICIES.values():
+        mixing = build_policy(policy).mixing
+        assert (mixing is not None) == bool(MIXINGS.keys() & policy.keys())
 
 
 @pytest.mark.cuda
@@ -370,5 +372,6 @@ def test_a_gpu_augments_like_the_cpu(policy, channels):
     result = augment(images.cuda(), keys.cuda(), seed=2, epoch=3).cpu()
     # An erased rectangle's or a mirrored border's edge may fall on the other side of a pixel.
     assert (result - expected).abs().gt(1e-3).float().mean() < 0.01
-    numbers = augment._uniform(keys.cuda(), 2, 3)
-    assert torch.equal(numbers.cpu(), augment._uniform(keys, 2, 3))
+    uses = streams([("any", 9)])
+    numbers = uniform(keys.cuda(), uses.cuda(), seed=2, epoch=3)
+    assert torch.equal(numbers.cpu(), uniform(keys, uses, seed=2, epoch=3))

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.vision import batches
-from pipeline.vision.batches import Images, epoch_order, resize
+from pipeline.vision.batches import Images, balanced_order, epoch_order, resize
 
 
 @given(count=st.integers(0, 200), seed=st.integers(0, 2**32), epoch=st.integers(0, 10_000))
@@ -38,6 +38,42 @@ def test_the_order_is_the_same_in_another_process():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(epoch_order(np.arange(12), seed=3, epoch=4).tolist())
+
+
+@given(
+    targets=st.lists(st.integers(0, 5), min_size=1, max_size=120).map(np.array),
+    seed=st.integers(0, 2**32),
+    epoch=st.integers(0, 1000),
+)
+def test_balanced_drawing_has_every_class_equally_often(targets, seed, epoch):
+    positions, occurrences = balanced_order(targets, seed=seed, epoch=epoch)
+    assert len(positions) == len(occurrences) == len(targets)
+    drawn = np.bincount(targets[positions], minlength=6)[np.unique(targets)]
+    assert drawn.sum() == len(targets)
+    assert drawn.max() - drawn.min() <= 1
+    # Every image of a class comes once before one of them comes again, and so on.
+    assert len(set(zip(positions.tolist(), occurrences.tolist(), strict=True))) == len(targets)
+    times = np.bincount(positions, minlength=len(targets))
+    for target in np.unique(targets):
+        assert np.ptp(times[targets == target]) <= 1
+    for position in set(positions.tolist()):
+        assert sorted(occurrences[positions == position]) == list(range(times[position]))
+
+
+def test_balanced_drawing_follows_from_seed_and_epoch_and_takes_turns():
+    targets = np.array([0] * 900 + [1] * 97 + [2] * 3)
+    state = np.random.get_state()[1].tolist()  # noqa: NPY002 (the global state is what is tested)
+    one = balanced_order(targets, seed=1, epoch=2)
+    assert np.random.get_state()[1].tolist() == state  # noqa: NPY002
+    for again, before in zip(balanced_order(targets, seed=1, epoch=2), one, strict=True):
+        np.testing.assert_array_equal(again, before)
+    epochs = [balanced_order(targets, seed=1, epoch=epoch)[0] for epoch in range(30)]
+    assert not any((epoch == one[0]).all() for epoch in epochs if epoch is not epochs[2])
+    seen = np.unique(np.concatenate(epochs))
+    assert len(seen) == len(targets)  # images of the large class take turns over the epochs
+    extra = {int(np.bincount(targets[epoch]).argmax()) for epoch in epochs}
+    assert extra == {0, 1, 2}
+    assert abs(np.corrcoef(targets[one[0]], np.arange(1000))[0, 1]) < 0.1
 
 
 @pytest.fixture(params=["in memory", "in the file"])

@@ -54,7 +54,7 @@ def test_the_card_has_the_promised_keys_and_the_history_a_row_per_epoch(tmp_path
     classifier, card = make_model()
     save_model(tmp_path / "model", classifier, card, HISTORY)
     values = json.loads((tmp_path / "model" / "model.json").read_text())
-    assert values["format"] == 1
+    assert values["format"] == 2
     assert set(values) == {field.name for field in dataclasses.fields(ModelCard)}
     lines = (tmp_path / "model" / "history.csv").read_text().splitlines()
     assert lines == ["epoch,lr,val_loss", "1,0.1,0.3333333333333333", "2,0.05,0.25"]
@@ -101,7 +101,7 @@ def test_a_truncated_weights_file_is_named(tmp_path, keep):
         ({"model": "torchvision:resnet18"}, "is missing"),
         ({"classes": ["a", "b", "c"]}, r"head\..* is \(2.*expected \(3"),
         ({"model": "small_cnm"}, "cannot be rebuilt: model: 'small_cnm'.*did you mean 'small_cnn'"),
-        ({"format": 2}, "not a model card of format 1"),
+        ({"format": 3}, "not a model card of format 2 or older"),
         ({"stored_sise": 96}, "these differ: stored_sise"),
     ],
 )

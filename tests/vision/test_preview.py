@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops
 
 from pipeline.data.pack import Packed, pack
+from pipeline.vision.policies import POLICIES
 from pipeline.vision.preview import _one_class_after_another, preview
 from tests.packing import augment_params, make_images, make_workspace
 
@@ -38,6 +39,24 @@ def test_the_policy_shows(tmp_path):
     plain, _ = draw(tmp_path / "plain", policy={})
     dark, _ = draw(tmp_path / "dark", policy={"erase": {"probability": 1.0, "area": 0.9}})
     assert plain.preview.read_bytes() != dark.preview.read_bytes()
+
+
+def test_a_named_policy_is_drawn_with_its_name(tmp_path):
+    name = "strong"
+    workspace, picture = draw(tmp_path / "named", policy=name)
+    _, unnamed = draw(tmp_path / "section", policy={k: dict(v) for k, v in POLICIES[name].items()})
+    assert picture.size == unnamed.size
+    differs = np.asarray(ImageChops.difference(picture, unnamed)).any(axis=1)
+    assert differs.any()  # the name in the heading
+    assert not differs[64:].any()
+    assert workspace.preview.is_file()
+
+
+def test_mixed_images_are_shown_mixed(tmp_path):
+    policy = {"mixup": {"alpha": 8.0, "probability": 1.0}}
+    plain, _ = draw(tmp_path / "plain", policy={})
+    mixed, _ = draw(tmp_path / "mixed", policy=policy)
+    assert plain.preview.read_bytes() != mixed.preview.read_bytes()
 
 
 def test_classes_take_turns_and_only_training_images_are_shown(tmp_path):

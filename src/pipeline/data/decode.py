@@ -14,6 +14,7 @@ from typing import Literal
 
 from PIL import Image, UnidentifiedImageError
 
+from pipeline.data.jpeg import find_damage
 from pipeline.data.magic import magic
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
@@ -124,6 +125,8 @@ def _decode(data: bytes, max_pixels: int) -> Decoded:
         image.load()
         if file_format == "PNG" and not _is_whole_png(data):
             raise DecodeError("unreadable", "broken PNG file: its pixels fail their checksum")
+        if file_format in {"JPEG", "MPO"} and (damage := find_damage(data)):
+            raise DecodeError("unreadable", f"broken JPEG file: {damage}")
         if image.mode == "P" and image.palette is None:
             raise DecodeError("unreadable", "an image of palette colours without its palette")
         turn = None if file_format == "TIFF" else _UPRIGHT.get(orientation or 1)

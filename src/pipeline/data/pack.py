@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,8 @@ from pipeline.artifacts import read_json, replacing_folder, require, sha256_file
 from pipeline.console import logger, progress
 from pipeline.data.decode import DecodeError
 from pipeline.data.manifest import extra_columns, read_table, to_frame, write_table
-from pipeline.data.pixels import GREY_MODES, Pixels, decode_image
+from pipeline.data.pixels import GREY_MODES, Pixels, decode_image, moments
+from pipeline.data.shifts import DIRECTIONS, copies_of, moved_copies
 from pipeline.errors import DataRefused, PipelineError
 from pipeline.params import AugmentParams
 from pipeline.workspace import Workspace
@@ -39,7 +40,7 @@ class Packed:
     """(N, H, W, C), mapped into memory and read only."""
     index: pd.DataFrame
     """`OWN_COLUMNS` and ``extra_columns``, sorted by ``file_name``; ``target`` indexes ``classes``,
-    ``image_id`` is the SHA-256 of the file."""
+    ``image_id`` is the SHA-256 of the file. Copies, where they are loaded, come last."""
     classes: tuple[str, ...]
     channels: int
     image_size: int
@@ -51,8 +52,11 @@ class Packed:
     """SHA-256 over images and index."""
 
     @classmethod
-    def load(cls, folder: Path) -> Packed:
+    def load(cls, folder: Path, *, copies: bool = False) -> Packed:
         """Open what `pack` wrote to ``folder``.
+
+        Args:
+            copies: with the moved copies of the training images, which are for training alone.
 
         Raises:
             PipelineError: a file is missing, or the files do not belong together.
@@ -61,14 +65,15 @@ class Packed:
         images = _map_images(require(folder / "images.npy"))
         index = pd.read_parquet(require(folder / "index.parquet"))
         shape = (len(index), card["image_size"], card["image_size"], card["channels"])
+        loaded = len(index) if copies else card["images"]
         if images.shape != shape:
             raise PipelineError(
                 f"{folder}: images.npy is {images.shape}, its index says {shape}; "
                 "run 'dvc repro augment' to pack anew"
             )
         return cls(
-            images=images,
-            index=index,
+            images=images[:loaded],
+            index=index.iloc[:loaded],
             classes=tuple(card["classes"]),
             channels=card["channels"],
             image_size=card["image_size"],
@@ -109,14 +114,17 @@ def pack(workspace: Workspace, params: AugmentParams) -> None:
     table = read_table(workspace.accepted)
     accepted = _with_split(workspace, to_frame(table))
     index = _index(workspace, accepted, extra_columns(table), classes)
+    copies = copies_of(index, params.shifts)
     channels = _channels(params.channels, accepted)
     shape = (len(index), params.image_size, params.image_size, channels)
 
     with replacing_folder(workspace.packed) as folder:
-        write_table(folder / "index.parquet", pa.Table.from_pandas(index, preserve_index=False))
+        rows = pd.concat([index, copies], ignore_index=True) if len(copies) else index
+        write_table(folder / "index.parquet", pa.Table.from_pandas(rows, preserve_index=False))
         chunks = _decoded(workspace.data, index, shape, _largest(accepted))
-        histogram = _write_images(folder / "images.npy", shape, chunks, index["split"] == "train")
-        mean, std = _moments(histogram)
+        train = (index["split"] == "train").to_numpy(bool)
+        histogram = _write_images(folder / "images.npy", shape, chunks, train, params.shifts)
+        mean, std = moments(histogram)
         write_json(
             folder / "packed.json",
             {
@@ -126,14 +134,16 @@ def pack(workspace: Workspace, params: AugmentParams) -> None:
                 "mean": mean,
                 "std": std,
                 "images": len(index),
+                "copies": len(copies),
                 "extra_columns": list(index.columns[len(OWN_COLUMNS) :]),
                 "digest": _digest(folder / "images.npy", folder / "index.parquet"),
             },
         )
     logger.info(
-        "packed %s images of %d×%d×%d into %s",
+        "packed %s images of %d×%d×%d%s into %s",
         f"{shape[0]:,}",
         *shape[1:],
+        f" and {len(copies):,} moved copies" if len(copies) else "",
         workspace.packed.relative_to(workspace.root),
     )
 
@@ -148,8 +158,7 @@ def _with_split(workspace: Workspace, accepted: pd.DataFrame) -> pd.DataFrame:
             f"{unassigned.iloc[0]}; run 'dvc repro' to split anew"
         )
     accepted = accepted.assign(assigned_split=accepted["file_name"].map(split))
-    used = accepted[accepted["assigned_split"].notna()]
-    return used.sort_values("file_name", ignore_index=True)
+    return accepted.dropna(subset="assigned_split").sort_values("file_name", ignore_index=True)
 
 
 def _index(
@@ -243,36 +252,36 @@ def _read(
 
 
 def _write_images(
-    path: Path, shape: tuple[int, int, int, int], chunks: Iterator[Pixels], train: pd.Series[bool]
+    path: Path,
+    shape: tuple[int, int, int, int],
+    chunks: Iterator[Pixels],
+    train: NDArray[np.bool_],
+    shifts: int,
 ) -> NDArray[np.int64]:
-    """Write the array file; returns how often each value occurs in the train split, (C, 256)."""
-    channels = shape[3]
+    """Write the array file; returns how often each value occurs in the train split, (C, 256).
+
+    The copies of the training images are not counted; they come after all others.
+    """
+    images, side, _, channels = shape
     histogram = np.zeros((channels, 256), np.int64)
-    mask = train.to_numpy(bool)
+    copied = np.flatnonzero(train) if shifts else np.empty(0, np.int64)
     start = 0
     with path.open("wb") as file:
-        _write_header(file, shape)
+        whole = (images + len(DIRECTIONS) * len(copied), side, side, channels)
+        header = {"descr": "|u1", "fortran_order": False, "shape": whole}
+        np.lib.format.write_array_header_1_0(file, header)
+        begin = file.tell()
         for chunk in chunks:
             file.write(chunk.data)
-            chosen = chunk[mask[start : start + len(chunk)]]
+            chosen = chunk[train[start : start + len(chunk)]]
             for channel in range(channels):
                 histogram[channel] += np.bincount(chosen[..., channel].ravel(), minlength=256)
             start += len(chunk)
+        file.flush()
+        stored = np.memmap(path, np.uint8, "r", offset=begin, shape=shape)
+        per_chunk = max(1, _CHUNK_BYTES // (side * side * channels))
+        file.writelines(c.data for c in moved_copies(stored, copied, shifts, chunk=per_chunk))
     return histogram
-
-
-def _write_header(file: BinaryIO, shape: tuple[int, int, int, int]) -> None:
-    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, header)
-
-
-def _moments(histogram: NDArray[np.int64]) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation per channel in [0, 1], exact however the data was chunked."""
-    values = np.arange(256) / 255
-    count = histogram.sum(axis=1)
-    mean = (histogram * values).sum(axis=1) / count
-    variance = (histogram * (values - mean[:, None]) ** 2).sum(axis=1) / count
-    return mean.tolist(), np.sqrt(variance).tolist()
 
 
 def _map_images(path: Path) -> Pixels:
@@ -286,7 +295,5 @@ def _map_images(path: Path) -> Pixels:
 
 
 def _digest(*paths: Path) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(bytes.fromhex(sha256_file(path)))
-    return digest.hexdigest()
+    digests = (bytes.fromhex(sha256_file(path)) for path in paths)
+    return hashlib.sha256(b"".join(digests)).hexdigest()

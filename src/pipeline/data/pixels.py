@@ -47,3 +47,15 @@ def _eight_bits(image: Image.Image) -> Image.Image:
             "L" if image.mode in GREY_MODES else "RGB"
         )
     return image
+
+
+def moments(histogram: NDArray[np.int64]) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation in [0, 1] of each channel from how often it has each value.
+
+    Exact however the pixels were counted. ``histogram`` is (C, 256).
+    """
+    values = np.arange(256) / 255
+    count = histogram.sum(axis=1)
+    mean = (histogram * values).sum(axis=1) / count
+    variance = (histogram * (values - mean[:, None]) ** 2).sum(axis=1) / count
+    return mean.tolist(), np.sqrt(variance).tolist()

@@ -116,9 +116,10 @@ def _draw(findings: Findings) -> tuple[dict[str, bytes], list[Picture]]:
 
 def _settings(params: Params, variant: str) -> str:
     """What the variant was trained by, as YAML, without what only says where it is computed."""
-    own = params.variant(variant).model_dump(mode="json", exclude={"device", "precision"})
-    policy = params.augment.model_dump(mode="json")["policy"]
-    return yaml.safe_dump({variant: own, "augment.policy": policy}, sort_keys=False)
+    computed = {"device", "precision", "memory_format", "execution", "profile"}
+    own = params.variant(variant).model_dump(mode="json", exclude=computed)
+    policy, _ = params.policy(variant)
+    return yaml.safe_dump({variant: own | {"policy": policy}}, sort_keys=False)
 
 
 @cache

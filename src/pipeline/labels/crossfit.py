@@ -19,7 +19,8 @@ from pipeline.labels.folds import Splits
 from pipeline.params import Params, VariantParams
 from pipeline.training.checkpoint import FOLDERS_KEPT, CheckpointFolder, hold, prune, training_key
 from pipeline.training.environment import reproducible, resolve_device
-from pipeline.training.fit import Task, fit, training_code
+from pipeline.training.fit import fit, training_code
+from pipeline.training.task import Task, pretrained_weights
 from pipeline.vision import models
 from pipeline.vision.augmentation import build_policy
 from pipeline.vision.inference import predict_logits
@@ -46,8 +47,11 @@ def out_of_fold(
     """
     settings = _settings(params, variant)
     models.check_model(settings.model, where=f"variants.{variant}.model")
-    policy, device = build_policy(params.augment.policy), resolve_device(settings.device)
-    described = {**settings.model_dump(mode="json"), "policy": params.augment.policy}
+    described_policy, where = params.policy(variant)
+    policy, device = build_policy(described_policy, where=where), resolve_device(settings.device)
+    weights = pretrained_weights(settings, root=workspace.root, where=f"variants.{variant}")
+    shaping = settings.model_dump(mode="json", exclude={"profile"})
+    described = {**shaping, "policy": described_policy}
     moments = Moments.of(packed)
     trainings = workspace.state / "label-folds"
     probabilities = np.full((len(packed.index), len(packed.classes)), np.nan)
@@ -58,6 +62,7 @@ def out_of_fold(
             policy=policy,
             packed=_as_fold(packed, split, moments),
             device=device,
+            pretrained=weights,
         )
         key = _key(task, described, split)
         with hold(trainings / key) as folder:
@@ -150,7 +155,7 @@ def _key(task: Task, described: dict[str, Any], split: Splits) -> str:
     digest = hashlib.sha256("\n".join(split.tolist()).encode()).hexdigest()
     return training_key(
         task.variant,
-        {**described, "splits": digest},
+        {**described, "splits": digest, "pretrained_digest": task.pretrained_digest},
         data_digest=task.packed.digest,
         code=[Path(__file__), *training_code(task.settings.model)],
     )

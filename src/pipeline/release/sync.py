@@ -184,10 +184,11 @@ def _settings(workspace: Workspace, params: Params, variant: str) -> dict[str, A
         lock = yaml.safe_load((workspace.root / "dvc.lock").read_text("utf-8"))
         locked: Mapping[str, Any] = lock["stages"][f"train@{variant}"]["params"]["params.yaml"]
         settings = {**locked["train"], **locked[f"variants.{variant}"]}
-        return {**settings, "policy": locked["augment.policy"]}
+        own = settings.get("policy")
+        return {**settings, "policy": locked["augment.policy"] if own is None else own}
     except (OSError, LookupError, TypeError, yaml.YAMLError):
         settings = params.variant(variant).model_dump(mode="json")
-        return {**settings, "policy": params.augment.policy}
+        return {**settings, "policy": params.policy(variant)[0]}
 
 
 def _log_evaluation(

@@ -1,9 +1,10 @@
 """How a network is best computed on this machine: measured once, then pinned.
 
-Which of float32 and bfloat16 is faster depends on the network as much as on the machine: a ResNet
-may run twice as fast in bfloat16 where the depthwise convolutions of a MobileNet run slower. So a
-few real steps of each are timed, and the winner is kept in the machine's state folder, in the
-checkpoint and in ``model.json``: the same plan on the same machine gives the same bits.
+Which precision is faster depends on the network as much as on the machine: a ResNet may run three
+times as fast in bfloat16 where the depthwise convolutions of a MobileNet run slower. So what the
+settings leave open is decided by races of a few real steps, one question after the other. Results
+are kept in the machine's state folder, and the plan in the checkpoint and in ``model.json``: the
+same plan on the same machine gives the same bits.
 """
 
 from __future__ import annotations
@@ -11,9 +12,8 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,88 +21,109 @@ import torch
 
 from pipeline.artifacts import read_json, write_json
 from pipeline.console import logger
+from pipeline.training.plan import Execution, Plan, Precision
+from pipeline.training.race import Race, Rounds, Step, other_wins
 
-Precision = Literal["float32", "bfloat16"]
-CANDIDATES: tuple[Precision, ...] = ("float32", "bfloat16")
-
-SHORT_RUN = 100  # steps; in fewer, measuring costs more than it can gain
-ROUNDS = 3
-SECONDS = 2.0
-MIN_GAIN = 1.1  # what bfloat16 has to be faster by: noise should not decide a close race
+FORMAT = 2
+PREPARATION: dict[str, float] = {"cuda_graphs": 0.5, "compiled": 120.0}
+"""Seconds until a way to execute can be measured, and once more until it can train: its passes are
+compared with plain ones, and made. Compilers take 20 to 90 seconds for a ResNet."""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How the steps of a training are computed."""
+class Asked:
+    """What ``train`` in ``params.yaml`` says of a plan."""
 
-    precision: Precision
-    threads: int
-    """Of the CPU. Sums are split among them, so that their number shapes the last bits."""
-    memory_format: Literal["channels_last"] = "channels_last"
-    """What the convolutions of CPUs and of tensor cores want."""
+    precision: Literal["auto"] | Precision = "auto"
+    memory_format: Literal["auto", "channels_last", "contiguous"] = "auto"
+    execution: Literal["auto"] | Execution = "auto"
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """The fields of `Plan` that are not to be chosen."""
+        values = asdict(self)
+        if self.memory_format == "contiguous":
+            values["memory_format"] = "contiguous_format"
+        return {name: value for name, value in values.items() if value != "auto"}
 
 
 def choose_plan(
-    make_step: Callable[[Plan], Callable[[], object]],
+    make_step: Callable[[Plan], Step],
+    asked: Asked,
     *,
-    precision: Literal["auto", "float32", "bfloat16"],
     device: torch.device,
     steps: int,
+    executions: Collection[Execution],
     case: Mapping[str, Any],
     folder: Path,
 ) -> Plan:
-    """The plan for a training of ``steps`` steps.
+    """The plan for a training of ``steps`` steps like those that ``make_step`` makes.
+
+    Where measuring would take too large a share of the training, what is left open is float32,
+    channels last and plain passes. `Race` says what races cost, and `other_wins` who wins one.
 
     Args:
-        make_step: gives a function that runs one real training step, of a scratch copy of the
-            network, by the given plan.
-        precision: as in ``params.yaml``; only ``auto`` is measured, at most about `SECONDS` long.
+        make_step: gives a function that makes one real training step, of a scratch copy of the
+            network, by the given plan; raises `race.Unusable` where that cannot be.
+        executions: those that are possible here.
         case: what the speed depends on beside the machine: the network and its sizes.
-        folder: of the plans that were measured, a file for each machine and case.
+        folder: of the races' results, a file for each machine, case and question.
     """
-    threads = torch.get_num_threads()
-    if precision != "auto":
-        return Plan(precision, threads)
-    if steps < SHORT_RUN or not has_bfloat16(device):
-        return Plan("float32", threads)
+    plan = replace(Plan("float32", torch.get_num_threads()), **asked.fixed)
+    race = Race(make_step, steps=steps, device=device)
+    identity = {"format": FORMAT, **case, **_machine(device)}
+    chosen = plan
+    for field, value in _open_questions(asked, device, executions):
+        other = replace(chosen, **{field: value})
+        question = {**identity, "first": asdict(chosen), "other": asdict(other)}
+        rounds = _rounds(race, chosen, other, question, folder)
+        preparation = PREPARATION.get(other.execution, 0.0)
+        if rounds and race.allowed(min(rounds[0])) >= preparation and other_wins(*rounds):
+            chosen = other
+    if chosen != plan:
+        logger.info("plan: %s", chosen)
+    return chosen
 
-    identity = {**case, **_machine(device)}
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+def _open_questions(
+    asked: Asked, device: torch.device, executions: Collection[Execution]
+) -> Iterator[tuple[str, Any]]:
+    """Fields of `Plan` and another value than the first choice, one race each.
+
+    Compiling is a question of GPUs alone. On a CPU it takes 20 to 90 seconds, then gains 15 per
+    cent with the smallest network and loses with larger ones (docs/adr/0020).
+    """
+    if asked.precision == "auto":
+        if has_bfloat16(device):
+            yield "precision", "bfloat16"
+        elif device.type == "cuda":
+            yield "precision", "float16"
+    if asked.memory_format == "auto":
+        yield "memory_format", "contiguous_format"
+    if asked.execution == "auto" and device.type == "cuda":
+        for execution in PREPARATION:
+            if execution in executions:
+                yield "execution", execution
+
+
+def _rounds(
+    race: Race, first: Plan, other: Plan, question: Mapping[str, Any], folder: Path
+) -> Rounds | None:
+    """As an earlier training on this machine has measured them, or now; see `Race.run`."""
+    digest = hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()
     pinned = folder / f"{digest[:32]}.json"
     if not pinned.exists():
-        seconds = measure({p: make_step(Plan(p, threads)) for p in CANDIDATES}, device)
-        faster = seconds["float32"] / seconds["bfloat16"]
-        fastest: Precision = "bfloat16" if faster >= MIN_GAIN else "float32"
+        rounds = race.run(first, other, preparation=PREPARATION.get(other.execution, 0.0))
+        if rounds is None:
+            return None
+        seconds = [[float(f"{each:.4g}") for each in way] for way in rounds]
+        write_json(pinned, {**question, "seconds": {"first": seconds[0], "other": seconds[1]}})
         logger.info(
-            "plan: %s; a step in bfloat16 is %.2f times as fast as in float32", fastest, faster
+            "plan: a step by '%s' takes %.2f of the time of one by '%s' (%d rounds)",
+            *(other, min(rounds[1]) / min(rounds[0]), first, len(rounds[0])),
         )
-        measured = {name: float(f"{value:.3g}") for name, value in seconds.items()}
-        write_json(pinned, {**identity, "precision": fastest, "seconds_per_step": measured})
-    return Plan(read_json(pinned)["precision"], threads)
-
-
-def measure(
-    candidates: Mapping[Precision, Callable[[], object]], device: torch.device
-) -> dict[Precision, float]:
-    """Seconds of each candidate's fastest step, the first not counted; rounds are interleaved."""
-    deadline = time.perf_counter() + SECONDS
-    for step in candidates.values():
-        _seconds(step, device)
-    fastest = dict.fromkeys(candidates, float("inf"))
-    for _ in range(ROUNDS):
-        for precision, step in candidates.items():
-            fastest[precision] = min(fastest[precision], _seconds(step, device))
-        if time.perf_counter() > deadline:
-            break
-    return fastest
-
-
-def _seconds(step: Callable[[], object], device: torch.device) -> float:
-    start = time.perf_counter()
-    step()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
+    measured = read_json(pinned)["seconds"]
+    return measured["first"], measured["other"]
 
 
 def has_bfloat16(device: torch.device) -> bool:

@@ -73,6 +73,22 @@ class Checkpoint:
     tensors: Mapping[str, Tensor]
     state: Mapping[str, Any]
 
+    def to_bytes(self) -> bytes:
+        """In the format of safetensors; equal checkpoints are equal bytes."""
+        return safetensors.torch.save(
+            {name: tensor.cpu().contiguous() for name, tensor in self.tensors.items()},
+            # One entry alone: safetensors promises no order of several.
+            metadata={"state": json.dumps([self.epoch, self.state], allow_nan=False)},
+        )
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Checkpoint:
+        # safetensors reads metadata from files alone; its header is JSON after eight bytes of
+        # length.
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        epoch, state = json.loads(header["__metadata__"]["state"])
+        return cls(epoch, safetensors.torch.load(content), state)
+
 
 class CheckpointFolder:
     """The checkpoints of one training; `hold` gives it."""
@@ -86,10 +102,7 @@ class CheckpointFolder:
 
     def save(self, checkpoint: Checkpoint, *, keep: int = 2) -> None:
         """Write ``checkpoint``, on disk when this returns, and keep the newest ``keep`` files."""
-        content = safetensors.torch.save(
-            {name: tensor.cpu().contiguous() for name, tensor in checkpoint.tensors.items()},
-            metadata={"state": json.dumps(checkpoint.state, allow_nan=False)},
-        )
+        content = checkpoint.to_bytes()
         name = f"{checkpoint.epoch:06d}-{hashlib.sha256(content).hexdigest()}.safetensors"
         with replacing(self.path / name) as temporary:
             temporary.write_bytes(content)
@@ -102,21 +115,13 @@ class CheckpointFolder:
             content = file.read_bytes()
             name = _NAME.fullmatch(file.name)
             if name and hashlib.sha256(content).hexdigest() == name["sha256"]:
-                return _parse(int(name["epoch"]), content)
+                return Checkpoint.from_bytes(content)
             logger.warning("%s is damaged; the training goes on from an earlier state", file)
             file.unlink()
         return None
 
     def _newest_first(self) -> list[Path]:
         return sorted((f for f in self.path.iterdir() if _NAME.fullmatch(f.name)), reverse=True)
-
-
-def _parse(epoch: int, content: bytes) -> Checkpoint:
-    # safetensors reads metadata from files alone; its header is JSON after eight bytes of length.
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    return Checkpoint(
-        epoch, safetensors.torch.load(content), json.loads(header["__metadata__"]["state"])
-    )
 
 
 def snapshot(model: nn.Module) -> dict[str, Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import hashlib
 import os
 import signal
@@ -16,6 +15,11 @@ from typing import Any, NoReturn
 import torch
 
 from pipeline.errors import ConfigurationError
+
+LAST_RESORT = 8.0
+"""Seconds from SIGTERM to the end of a process that does not come to itself."""
+
+_TERMINATED = 128 + signal.SIGTERM
 
 
 def resolve_device(name: str) -> torch.device:
@@ -69,7 +73,7 @@ def reproducible(device: torch.device) -> Iterator[None]:
 
 @contextlib.contextmanager
 def ending_cleanly() -> Iterator[None]:
-    """End with exit code 143 on SIGTERM, releasing what is held; as a stage, end with DVC.
+    """End with exit code 143 on SIGTERM, releasing what is held, within `LAST_RESORT` seconds.
 
     The last epoch's checkpoint is then what the next run goes on from.
     """
@@ -77,15 +81,48 @@ def ending_cleanly() -> Iterator[None]:
         yield
         return
     before = signal.signal(signal.SIGTERM, _terminate)
-    if sys.platform == "linux" and "DVC_STAGE" in os.environ:
-        # A DVC that is killed would leave its stages running: ask the kernel to tell us.
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
     try:
-        yield
+        with _last_resort():
+            yield
+    except SystemExit as ended:
+        if ended.code == _TERMINATED:
+            # All is released; to take down an interpreter with PyTorch in it takes seconds more.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(_TERMINATED)
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    del frame
-    raise SystemExit(128 + number)
+    del number, frame
+    raise SystemExit(_TERMINATED)
+
+
+@contextlib.contextmanager
+def _last_resort() -> Iterator[None]:
+    """End the process where it has not ended by itself some seconds after SIGTERM.
+
+    Python answers a signal between two instructions of its main thread. That may be away for long:
+    in a kernel of the GPU, or waiting for another process that has ended. The kernel drops the
+    locks it holds, and a checkpoint that is being written never takes the place of the last one.
+    """
+    ended = threading.Event()
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+
+    def watch() -> None:
+        while number := os.read(reader, 1):
+            if number[0] == signal.SIGTERM and not ended.wait(LAST_RESORT):
+                os._exit(_TERMINATED)
+        os.close(reader)
+
+    threading.Thread(target=watch, name="last-resort", daemon=True).start()
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        ended.set()
+        signal.set_wakeup_fd(before)
+        os.close(writer)

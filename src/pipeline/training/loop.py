@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -12,13 +11,24 @@ from torch import Tensor, nn
 
 from pipeline.errors import PipelineError
 from pipeline.params import TrainParams
-from pipeline.training.autotune import Plan
+from pipeline.training.convolution import speed_up_convolutions
+from pipeline.training.distributed import ALONE, Ranks
+from pipeline.training.ema import Average
 from pipeline.training.environment import derived_seed
-from pipeline.training.objective import cross_entropy
-from pipeline.training.optimizer import SCHEDULES, build_optimizer, guarded_step
+from pipeline.training.execution import logits_of, training_passes
+from pipeline.training.freezing import frozen_norms
+from pipeline.training.objective import cross_entropy, hard_mass, soft_cross_entropy
+from pipeline.training.optimizer import build_optimizer, guarded_step
+from pipeline.training.plan import Plan
+from pipeline.training.profile import NoProfile, Profile
+from pipeline.training.scaling import LossScale
+from pipeline.training.schedule import SCHEDULES, size_at
+from pipeline.training.splits import Split
 from pipeline.vision.augmentation import Policy
-from pipeline.vision.batches import Images, epoch_order
+from pipeline.vision.batches import Images, balanced_order, epoch_order
 from pipeline.vision.metrics import Sample, accuracy, balanced_accuracy
+from pipeline.vision.mixing import neighbours
+from pipeline.vision.randomness import repeated
 
 READ_BACK = 50
 """Steps after which the losses are looked at; until then they stay on the device."""
@@ -26,39 +36,14 @@ READ_BACK = 50
 VALIDATION_BATCH = 256
 
 
-@dataclass(frozen=True)
-class Split:
-    """The images of one split and their weights in the objective, (n,) float32, 1 on average."""
-
-    images: Images
-    weights: Tensor
-    file_names: Sequence[str]
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What an epoch came to. The losses are the objective's, weights and smoothing included."""
-
-    epoch: int
-    """From 1."""
-    lr: float
-    """Of its last step."""
-    train_loss: float
-    train_accuracy: float
-    """Of the augmented images, each as the network was when it saw it."""
-    val_loss: float
-    val_accuracy: float
-    val_balanced_accuracy: float
-
-
 class Trainer:
     """A network with its optimiser and data; `train_epoch` and `validate` take turns.
 
     What an epoch does follows from the state of network and optimiser, the seed and the epoch's
     number alone, so that a resumed training repeats an undisturbed one to the bit.
+
+    Attributes:
+        profile: is told of the parts of a step; another one may take its place between epochs.
     """
 
     def __init__(
@@ -70,12 +55,20 @@ class Trainer:
         *,
         train: Split,
         val: Split,
+        ranks: Ranks = ALONE,
     ) -> None:
-        """``model`` maps float32 (B, C, H, W) in [0, 1] to logits (B, K) and changes in place."""
+        """
+        Args:
+            model: maps float32 (B, C, H, W) in [0, 1] to logits (B, K) and changes in place.
+            ranks: the processes that train it together; all of them call each method alike.
+        """
         self.device = train.images.device
         self.model = model.to(self.device).to(memory_format=getattr(torch, plan.memory_format))
+        if plan.precision == "bfloat16" and self.device.type == "cpu":
+            speed_up_convolutions(self.model)
         self.settings, self.plan, self.policy = settings, plan, policy
-        self.train, self.val = train, val
+        self.train, self.val, self.ranks = train, val, ranks
+        self.profile: Profile | NoProfile = NoProfile()
         self.optimizer = build_optimizer(
             self.model,
             name=settings.optimizer,
@@ -83,11 +76,39 @@ class Trainer:
             momentum=settings.momentum,
             weight_decay=settings.weight_decay,
         )
+        if plan.precision == "float16":
+            self.optimizer.loss_scale = LossScale(self.device)
+        full_batch = torch.arange(min(settings.batch_size, self._images_per_epoch))
+        self._passes = training_passes(
+            self.model, plan, images=len(ranks.part(full_batch)), image_size=settings.image_size
+        )
+        self.average = None if settings.ema is None else Average(self.model, decay=settings.ema)
+        self._frozen_norms = frozen_norms(self.model)
+        self._images, self._mass, self._mixing = train.images, train.mass, policy.mixing
+        if self._mixing is not None and self._mass is None:
+            self._mass = hard_mass(train.images.targets, train.weights, train.num_classes)
+
+    @property
+    def result(self) -> nn.Module:
+        """The network that is validated and kept: the average where there is one."""
+        return self.models[-1]
+
+    @property
+    def models(self) -> list[nn.Module]:
+        return [self.model] if self.average is None else [self.model, self.average.model]
+
+    @property
+    def _images_per_epoch(self) -> int:
+        """All but a last image that would be a batch alone: no norm can use it."""
+        return len(self.train) - (len(self.train) % self.settings.batch_size == 1)
+
+    @property
+    def _images_per_step(self) -> int:
+        return self.settings.batch_size * self.settings.gradient_accumulation
 
     @property
     def steps_per_epoch(self) -> int:
-        full, rest = divmod(len(self.train), self.settings.batch_size)
-        return full + (rest > 1)
+        return -(-self._images_per_epoch // self._images_per_step)
 
     def lr(self, step: int) -> float:
         """The learning rate at ``step``, counted over all epochs."""
@@ -107,42 +128,107 @@ class Trainer:
             PipelineError: a loss or its gradients were not finite; no such step changed a weight.
         """
         self.model.train()
-        torch.manual_seed(derived_seed("dropout", self.settings.seed, epoch))
-        order = epoch_order(np.arange(len(self.train)), seed=self.settings.seed, epoch=epoch)
-        batches = self._batches(torch.from_numpy(order).to(self.device))
-        losses = torch.zeros(len(batches), device=self.device)
+        for norm in self._frozen_norms:
+            norm.eval()
+        torch.manual_seed(derived_seed("dropout", self.settings.seed, epoch, *self.ranks.salt))
+        self._images = self._images_of(epoch)
+        batches = self._batches(epoch)
+        losses, hits, read = list[Tensor](), list[Tensor](), list[Tensor]()
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
+        self.profile.enter("the rest")
         for i, batch in enumerate(batches):
-            self.optimizer.lr = self.lr(epoch * len(batches) + i)
-            losses[i], hits = self.step(batch, epoch)
-            correct += hits
+            number = epoch * len(batches) + i
+            self.optimizer.lr = self.lr(number)
+            loss, right = self.step(batch, epoch)
+            losses.append(loss)
+            hits.append(right)
+            if self.average is not None:
+                self.average.update(number)
             advance(len(batch))
             if (i + 1) % READ_BACK == 0 or i + 1 == len(batches):
-                self._stop_unless_finite(losses[: i + 1], batches, epoch)
+                read.append(torch.stack(losses).cpu())
+                self._stop_unless_finite(torch.cat(read), batches, epoch)
+                correct += torch.cat(hits).sum()
+                losses.clear()
+                hits.clear()
+        self.profile.leave()
+        for model in self.models:
+            self.ranks.average_buffers(model)
         sizes = torch.tensor([len(batch) for batch in batches], dtype=torch.float64)
-        mean_loss = (losses.cpu().double() * sizes).sum() / sizes.sum()
-        return mean_loss.item(), correct.item() / sizes.sum().item()
+        mean_loss = (torch.cat(read).double() * sizes).sum() / sizes.sum()
+        return mean_loss.item(), self.ranks.total(correct).item() / sizes.sum().item()
 
     def step(self, batch: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
-        """One update by the images at the positions ``batch`` (B,) of the train split.
+        """One update by ``batch`` (B,) of the train split, in passes of at most ``batch_size``.
+
+        An image that is drawn several times in an epoch has several numbers there: its position,
+        and that plus the split's length each time again.
 
         Returns:
-            The loss, NaN where it led to no update, and how many were right; both on the device.
+            The loss, NaN where it led to no update, and (b,) ``bool``: which of the images that
+            fell to this process were right; both on the device.
         """
-        keys, targets = self.train.images.keys[batch], self.train.images.targets[batch]
-        pixels = self.train.images.take(batch)  # (B, C, H, W)
-        pixels = self.policy(pixels, keys, seed=self.settings.seed, epoch=epoch)
+        own = [self.ranks.part(part) for part in torch.split(batch, self.settings.batch_size)]
+        count = sum(len(part) for part in own)
         self.optimizer.zero_grad()
-        logits = self._logits(pixels)  # (B, K)
-        loss = cross_entropy(
-            logits,
-            targets,
-            self.train.weights[batch],
-            label_smoothing=self.settings.label_smoothing,
-        )
-        torch.autograd.backward(loss)
+        loss, hits = self._backward(own[0], epoch, len(own[0]) / max(count, 1))
+        for part in own[1:]:
+            more, right = self._backward(part, epoch, len(part) / max(count, 1))
+            loss, hits = loss + more, torch.cat([hits, right])
+        self.profile.enter("update")
+        loss = self.ranks.sum_gradients(self.model.parameters(), loss, count / len(batch))
         loss = guarded_step(self.optimizer, loss, max_norm=self.settings.gradient_clip)
-        return loss, (logits.argmax(dim=1) == targets).sum()
+        self.profile.enter("the rest")
+        return loss, hits
+
+    def _backward(self, drawn: Tensor, epoch: int, share: float) -> tuple[Tensor, Tensor]:
+        """Add the gradients of ``share`` times the mean loss of ``drawn``, which may be empty.
+
+        Returns:
+            That part of the loss, and which images were right.
+        """
+        if not len(drawn):
+            return torch.zeros((), device=self.device), drawn.bool()
+        enter, seed = self.profile.enter, self.settings.seed
+        enter("take")
+        positions, keys = self._look_up(drawn)
+        pixels = self._images.take(positions)  # (B, C, H, W)
+        enter("augment")
+        pixels = self.policy(pixels, keys, seed=seed, epoch=epoch)
+        mass = None if self._mass is None else self._mass[positions]  # (B, K)
+        if self._mixing is not None and mass is not None:
+            enter("mix")
+            partners = neighbours(len(drawn), self.device)
+            pixels, part = self._mixing(pixels, keys, partners, seed=seed, epoch=epoch)
+            mass = torch.lerp(mass[partners], mass, part[:, None])
+        enter("forward")
+        logits = self._passes(pixels)  # (B, K)
+        enter("loss")
+        targets = self.train.images.targets[positions]
+        loss = self._loss(logits, targets, self.train.weights[positions], mass)
+        if share < 1.0:
+            loss = loss * share
+        enter("backward")
+        scaling = self.optimizer.loss_scale
+        torch.autograd.backward(loss if scaling is None else loss * scaling.scale)
+        enter("the rest")
+        return loss.detach(), logits.detach().argmax(dim=1) == targets
+
+    def _look_up(self, drawn: Tensor) -> tuple[Tensor, Tensor]:
+        """The positions of images and the keys of their random numbers, see `step`."""
+        if self.settings.sampling == "shuffle":
+            return drawn, self.train.images.keys[drawn]
+        positions = drawn % len(self.train)
+        occurrences = torch.div(drawn, len(self.train), rounding_mode="floor")
+        return positions, repeated(self.train.images.keys[positions], occurrences)
+
+    def _loss(
+        self, logits: Tensor, targets: Tensor, weights: Tensor, mass: Tensor | None
+    ) -> Tensor:
+        smoothing = self.settings.label_smoothing
+        if mass is None:
+            return cross_entropy(logits, targets, weights, label_smoothing=smoothing)
+        return soft_cross_entropy(logits, mass, label_smoothing=smoothing)
 
     @torch.inference_mode()
     def validate(self) -> tuple[float, float, float]:
@@ -151,17 +237,14 @@ class Trainer:
         Raises:
             PipelineError: the loss is not finite.
         """
-        self.model.eval()
-        images = self.val.images
-        positions = torch.arange(len(self.val), device=self.device)
-        parts = [self._logits(images.take(p)) for p in torch.split(positions, VALIDATION_BATCH)]
-        logits = torch.cat(parts).float()  # (N, K)
-        loss = cross_entropy(
-            logits,
-            images.targets,
-            self.val.weights,
-            label_smoothing=self.settings.label_smoothing,
-        ).item()
+        model, images = self.result.eval(), self.val.images
+        own = self.ranks.part(torch.arange(len(self.val), device=self.device))
+        parts = [
+            logits_of(model, self.plan, images.take(positions))
+            for positions in torch.split(own, VALIDATION_BATCH)
+        ]
+        logits = self.ranks.gather(torch.cat(parts).float(), len(self.val))  # (N, K)
+        loss = self._loss(logits, images.targets, self.val.weights, self.val.mass).item()
         if not math.isfinite(loss):
             raise PipelineError(
                 f"the loss of the validation images is {loss}; lower the learning rate 'lr'"
@@ -169,33 +252,37 @@ class Trainer:
         drawn = Sample.of(images.targets.cpu(), logits.softmax(dim=1).cpu()).drawn()
         return loss, float(accuracy(drawn)), float(balanced_accuracy(drawn))
 
-    def _logits(self, pixels: Tensor) -> Tensor:
-        reduced = self.plan.precision == "bfloat16"
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=reduced):
-            logits: Tensor = self.model(pixels)
-        return logits
+    def _batches(self, epoch: int) -> list[Tensor]:
+        """What each step of ``epoch`` takes, see `step`."""
+        images, seed = len(self.train), self.settings.seed
+        if self.settings.sampling == "shuffle":
+            order = epoch_order(np.arange(images), seed=seed, epoch=epoch)
+        else:
+            positions, occurrences = balanced_order(self.train.classes, seed=seed, epoch=epoch)
+            order = positions + images * occurrences
+        drawn = torch.from_numpy(order).to(self.device)[: self._images_per_epoch]
+        return list(torch.split(drawn, self._images_per_step))
 
-    def _batches(self, order: Tensor) -> list[Tensor]:
-        """``order`` in batches; a last image that is alone is left out (no norm can use it)."""
-        return list(torch.split(order, self.settings.batch_size))[: self.steps_per_epoch]
+    def _images_of(self, epoch: int) -> Images:
+        """The train split in the size of ``epoch``; each size is made once and then kept."""
+        growing, final = self.settings.progressive_resizing, self.settings.image_size
+        if growing is None:
+            return self.train.images
+        epochs, start = self.settings.epochs, growing.start
+        size = size_at(epoch, epochs, start=start, final=final, share=growing.share)
+        if size == final:
+            return self.train.images
+        return self._images if size == self._images.image_size else self.train.images.resized(size)
 
     def _stop_unless_finite(self, losses: Tensor, batches: list[Tensor], epoch: int) -> None:
-        finite = torch.isfinite(losses).cpu()
+        finite = torch.isfinite(losses)
         if finite.all():
             return
         step = int(finite.int().argmin())
-        names = [self.train.file_names[i] for i in batches[step].tolist()]
+        names = [self.train.file_names[i % len(self.train)] for i in batches[step].tolist()]
         raise PipelineError(
             f"epoch {epoch + 1}, step {step + 1}: the loss or its gradients are not finite, so the"
             f" training stops, and the step was not made. Lower the learning rate 'lr' (it was"
             f" {self.lr(epoch * len(batches) + step):.3g}), or look at the images of this step:"
             f" {', '.join(names)}"
         )
-
-
-def best_epoch(history: Sequence[Epoch]) -> Epoch:
-    """The epoch whose weights are kept: of the highest balanced accuracy on the val split.
-
-    Of equals the one of the lower loss, then the later one.
-    """
-    return max(history, key=lambda e: (e.val_balanced_accuracy, -e.val_loss, e.epoch))

@@ -1,4 +1,9 @@
-"""What a training minimises: weighted cross-entropy with label smoothing."""
+"""What a training minimises: weighted cross-entropy with label smoothing.
+
+The target of an image is its class or, where its label is soft or mixed with another's, a *mass*
+for each class: how much the image counts as one of it. An image of weight w and class k is the mass
+w there and 0 elsewhere, and both give the same loss.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +25,12 @@ def class_weights(targets: Tensor, sample_weights: Tensor, *, num_classes: int) 
         (K,) float32; 0 for a class of no weight, which has nothing to balance.
     """
     totals = torch.zeros(num_classes).index_add_(0, targets.cpu(), sample_weights.cpu().float())
-    balanced = totals.sum() / (num_classes * totals)
-    return torch.where(totals > 0, balanced, 0.0).to(targets.device)
+    return _balanced(totals).to(targets.device)
+
+
+def _balanced(totals: Tensor) -> Tensor:
+    """(K,) -> (K,): what makes all totals equal and keeps their sum; 0 for a total of 0."""
+    return torch.where(totals > 0, totals.sum() / (len(totals) * totals), 0.0)
 
 
 def image_weights(targets: Tensor, sample_weights: Tensor, by_class: Tensor) -> Tensor:
@@ -33,6 +42,10 @@ def image_weights(targets: Tensor, sample_weights: Tensor, by_class: Tensor) -> 
         DataRefused: no image has a positive weight.
     """
     weights = by_class[targets] * sample_weights
+    return weights / _checked_mean(weights)
+
+
+def _checked_mean(weights: Tensor) -> Tensor:
     mean = weights.mean()
     if not mean > 0:
         raise DataRefused(
@@ -40,7 +53,7 @@ def image_weights(targets: Tensor, sample_weights: Tensor, by_class: Tensor) -> 
             " correct the column 'weight' of data/metadata.csv, or set"
             " train.use_sample_weights: false in params.yaml"
         )
-    return weights / mean
+    return mean
 
 
 def cross_entropy(
@@ -58,3 +71,40 @@ def cross_entropy(
         logits.float(), targets, reduction="none", label_smoothing=label_smoothing
     )
     return (per_image * weights).mean()
+
+
+def soft_cross_entropy(logits: Tensor, mass: Tensor, *, label_smoothing: float) -> Tensor:
+    """As `cross_entropy`, with all that an image counts in ``mass`` (B, K) float32."""
+    smooth = mass * (1.0 - label_smoothing)
+    if label_smoothing:
+        smooth += mass.sum(dim=1, keepdim=True) * (label_smoothing / mass.shape[1])
+    return F.cross_entropy(logits.float(), smooth, reduction="none").mean()
+
+
+def hard_mass(targets: Tensor, weights: Tensor, num_classes: int) -> Tensor:
+    """(N, K) float32 from classes (N,) and weights (N,)."""
+    classes = torch.arange(num_classes, device=targets.device)
+    return (targets[:, None] == classes) * weights[:, None]
+
+
+def soft_mass(probabilities: Tensor, sample_weights: Tensor, by_class: Tensor) -> Tensor:
+    """(N, K) float32, each row's sum the image's share in the objective, 1 on average.
+
+    An image counts as one of each class with its probability, so a class's weight applies to that
+    part of it alone.
+
+    Args:
+        probabilities: (N, K), each row adding up to 1.
+        sample_weights: (N,).
+        by_class: (K,), see `soft_class_weights`.
+
+    Raises:
+        DataRefused: no image has a positive weight.
+    """
+    mass = probabilities * by_class * sample_weights[:, None]
+    return mass / _checked_mean(mass.sum(dim=1))
+
+
+def soft_class_weights(probabilities: Tensor, sample_weights: Tensor) -> Tensor:
+    """As `class_weights`, the totals being those of the probabilities (N, K)."""
+    return _balanced((probabilities * sample_weights[:, None]).sum(dim=0))

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 from pipeline.artifacts import sha256_file
 from pipeline.console import logger
 from pipeline.data.pack import Packed
+from pipeline.errors import PipelineError
 from pipeline.params import Params
 from pipeline.training.checkpoint import hold, prune, training_key
+from pipeline.training.distributed import Ranks
 from pipeline.training.environment import ending_cleanly, reproducible, resolve_device
-from pipeline.training.fit import Fitted, Task, fit, training_code
-from pipeline.training.loop import Epoch, best_epoch
+from pipeline.training.fit import Fitted, fit, training_code
+from pipeline.training.history import Epoch, best_epoch
+from pipeline.training.launch import join, launch, processes_to_launch
+from pipeline.training.task import Task, pretrained_weights
 from pipeline.vision import models
 from pipeline.vision.augmentation import build_policy
 from pipeline.vision.card import WEIGHTS, ModelCard, save_model
@@ -23,30 +30,65 @@ def train(workspace: Workspace, params: Params, variant: str) -> None:
 
     The model is the network as it was after its best epoch, see `best_epoch`.
 
+    Where ``train.processes`` asks for several, this starts them and waits; each of them, like each
+    that ``torchrun`` has started, comes here again.
+
     Raises:
         ConfigurationError: there is no such variant, network, augmentation or device.
         DataRefused: a split has too few images to train or to validate on.
         Busy: another process is training the same.
-        PipelineError: the training diverged, or a batch does not fit into the GPU's memory.
+        PipelineError: the training diverged, or a batch does not fit into the GPU's memory; or one
+            of several processes ended.
     """
-    from pipeline.tracking import mirror
-
     settings = params.variant(variant)
     models.check_model(settings.model, where=f"variants.{variant}.model")
-    task = Task(
-        variant,
-        settings,
-        policy=build_policy(params.augment.policy),
-        device=resolve_device(settings.device),
-        packed=Packed.load(workspace.packed),
-    )
-    described = {**settings.model_dump(mode="json"), "policy": params.augment.policy}
-    key = training_key(
-        variant, described, data_digest=task.packed.digest, code=training_code(settings.model)
-    )
+    described_policy, where = params.policy(variant)
+    policy, device = build_policy(described_policy, where=where), resolve_device(settings.device)
+    processes = processes_to_launch(settings.processes, device)
+    if processes > 1:
+        launch(processes, ["-m", "pipeline", "train", variant])
+        return
+    with ending_cleanly(), join(device) as ranks:
+        packed = Packed.load(workspace.packed, copies=True)
+        weights = pretrained_weights(settings, root=workspace.root, where=f"variants.{variant}")
+        task = Task(variant, settings, policy, packed, ranks.device, weights)
+        described = {
+            **settings.model_dump(mode="json", exclude={"profile"}),
+            "policy": described_policy,
+            "processes": ranks.size,
+            "pretrained_digest": task.pretrained_digest,
+        }
+        key = training_key(
+            variant, described, data_digest=packed.digest, code=training_code(settings.model)
+        )
+        if ranks.from_first(key.encode()) != key.encode():
+            raise PipelineError(
+                f"{workspace.root}: params.yaml, the packed images, the code or the libraries are"
+                f" not those of the first process (this is number {ranks.rank}); give all machines"
+                " of a training the same"
+            )
+        plans = workspace.state / "plans"
+        if ranks.first:
+            _train(workspace, task, described, key, plans, ranks)
+        else:
+            with reproducible(task.device):
+                fit(task, None, plans=plans, ranks=ranks)
+
+
+def _train(
+    workspace: Workspace,
+    task: Task,
+    described: Mapping[str, Any],
+    key: str,
+    plans: Path,
+    ranks: Ranks,
+) -> None:
+    """As the process that writes."""
+    from pipeline.tracking import mirror
+
+    variant = task.variant
     output = workspace.model(variant)
     with (
-        ending_cleanly(),
         hold(workspace.checkpoints / key) as folder,
         mirror(
             workspace,
@@ -59,7 +101,7 @@ def train(workspace: Workspace, params: Params, variant: str) -> None:
     ):
         prune(workspace.checkpoints)
         with reproducible(task.device):
-            fitted = fit(task, folder, plans=workspace.state / "plans")
+            fitted = fit(task, folder, plans=plans, ranks=ranks)
         save_model(output, fitted.network, _card(task, fitted, key), _rows(fitted.history))
         run.finish(sha256_file(output / WEIGHTS))
     best = best_epoch(fitted.history)
@@ -88,6 +130,8 @@ def _card(task: Task, fitted: Fitted, key: str) -> ModelCard:
         seed=settings.seed,
         parameters=fitted.network.num_parameters,
         plan=asdict(fitted.plan),
+        test_time_augmentation=settings.test_time_augmentation,
+        pretrained=task.pretrained_digest,
     )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import os
+
 import numpy as np
 import psutil
 import torch
@@ -21,8 +24,41 @@ def epoch_order(rows: NDArray[np.int64], *, seed: int, epoch: int) -> NDArray[np
     It neither reads nor moves any global generator. Built on NumPy's raw bit stream, which, unlike
     ``Generator.permutation``, is promised to stay the same in later versions.
     """
-    bits = np.random.PCG64(np.random.SeedSequence((seed, epoch))).random_raw(len(rows))
+    return _shuffled(rows, seed, epoch)
+
+
+def _shuffled(rows: NDArray[np.int64], *numbers: int) -> NDArray[np.int64]:
+    bits = np.random.PCG64(np.random.SeedSequence(numbers)).random_raw(len(rows))
     return rows[np.argsort(bits, kind="stable")]
+
+
+def balanced_order(
+    targets: NDArray[np.int64], *, seed: int, epoch: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """As many images as there are, every class equally often, in an order like `epoch_order`'s.
+
+    A class has its turn as a whole before an image of it comes again. Where the classes do not
+    divide the number of images, those that get one more differ from epoch to epoch.
+
+    Args:
+        targets: (N,) classes; those without an image get none.
+
+    Returns:
+        (N,) positions in ``targets``, and (N,) how often the image was drawn before in this epoch:
+        for `vision.randomness.repeated`.
+    """
+    classes = np.unique(targets)
+    favoured = _shuffled(np.arange(len(classes)), seed, epoch, 1)
+    share, rest = divmod(len(targets), max(1, len(classes)))
+    shuffled = _shuffled(np.arange(len(targets)), seed, epoch, 2)
+    positions, occurrences = list[NDArray[np.int64]](), list[NDArray[np.int64]]()
+    for i, target in enumerate(classes):
+        members = shuffled[targets[shuffled] == target]
+        draws = np.arange(share + (favoured[i] < rest))
+        positions.append(members[draws % len(members)])
+        occurrences.append(draws // len(members))
+    mixed = _shuffled(np.arange(len(targets)), seed, epoch, 3)
+    return np.concatenate(positions)[mixed], np.concatenate(occurrences)[mixed]
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -80,10 +116,17 @@ class Images:
         self.weights = torch.tensor(index["weight"].to_numpy(np.float32), device=self.device)
         self.keys = torch.tensor(packed.keys()[rows], device=self.device)
         self._file = packed.images
-        self._store = self._load(packed)
+        self._store = self._load()
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def resized(self, image_size: int) -> Images:
+        """The same images with another side, at most that of the packed ones."""
+        other = copy.copy(self)
+        other.image_size = image_size
+        other._store = other._load()  # noqa: SLF001 (of this class)
+        return other
 
     def take(self, indices: Tensor) -> Tensor:
         """Images by their positions in ``rows``: (N, C, H, W) ``float32`` in [0, 1].
@@ -92,7 +135,10 @@ class Images:
         (N,); on the device itself it costs no synchronisation where the images are there too.
         """
         if self._store is not None:
-            chosen = self._store[indices.to(self._store.device, non_blocking=True)]
+            # Whole images in one stretch: ten times faster than indexing by the first of four.
+            stored = self._store.view(len(self._store), -1)
+            place = indices.to(self._store.device, non_blocking=True)
+            chosen = stored.index_select(0, place).view(len(place), *self._store.shape[1:])
             if self._store.device != self.device:
                 chosen = chosen.pin_memory().to(self.device, non_blocking=True)
             return to_float(chosen)
@@ -106,9 +152,9 @@ class Images:
             images = images.pin_memory()
         return images.to(self.device, non_blocking=True)
 
-    def _load(self, packed: Packed) -> Tensor | None:
+    def _load(self) -> Tensor | None:
         """All images at ``image_size`` where they fit, ``None`` where they stay in the file."""
-        shape = (len(self._rows), self.image_size, self.image_size, packed.channels)
+        shape = (len(self._rows), self.image_size, self.image_size, self._file.shape[3])
         home = next(
             (place for place in _places(self.device) if np.prod(shape) <= _room(place)), None
         )
@@ -129,4 +175,5 @@ def _room(place: torch.device) -> float:
     """Bytes that images may take there."""
     if place.type == "cuda":
         return _SHARE_OF_MEMORY * torch.cuda.mem_get_info(place)[0]
-    return _SHARE_OF_MEMORY * psutil.virtual_memory().available
+    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes of a training on this machine
+    return _SHARE_OF_MEMORY * psutil.virtual_memory().available / beside

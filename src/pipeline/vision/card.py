@@ -18,7 +18,7 @@ from pipeline.artifacts import read_json, replacing_folder, require, write_json
 from pipeline.errors import ConfigurationError, PipelineError
 from pipeline.vision.models import Classifier, build
 
-FORMAT = 1
+FORMAT = 2
 WEIGHTS = "weights.safetensors"
 CARD = "model.json"
 HISTORY = "history.csv"
@@ -44,8 +44,13 @@ class ModelCard:
     seed: int
     parameters: int
     plan: dict[str, Any]
-    """How it is computed: at least ``precision`` (float32, bfloat16) and ``memory_format``
+    """How it is computed: at least ``precision`` (float32, bfloat16,
+    float16) and ``memory_format``
     (channels_last, contiguous_format)."""
+    test_time_augmentation: str = "none"
+    """A name of `vision.views.VIEWS`: what a prediction is the mean over."""
+    pretrained: str | None = None
+    """The digest of the weights that training began with."""
     format: int = FORMAT
 
     @classmethod
@@ -53,17 +58,19 @@ class ModelCard:
         """The card in ``folder``.
 
         Raises:
-            PipelineError: it is missing, or not of the format this version writes.
+            PipelineError: it is missing, or of a later format than this version writes.
         """
         path = folder / CARD
         try:
             values = read_json(path)
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise PipelineError(f"{path}: damaged ({error}); train the variant anew") from error
+        if isinstance(values, dict) and values.get("format") == 1:
+            values |= {"test_time_augmentation": "none", "pretrained": None, "format": FORMAT}
         expected = {item.name for item in fields(cls)}
         if not isinstance(values, dict) or values.get("format") != FORMAT:
             raise PipelineError(
-                f"{path}: not a model card of format {FORMAT}, which is what this version reads"
+                f"{path}: not a model card of format {FORMAT} or older, which this version reads"
             )
         if set(values) != expected:
             raise PipelineError(
@@ -126,6 +133,7 @@ def load_classifier(
         reason = str(error).removeprefix("params.yaml: ")
         raise PipelineError(f"{folder / CARD}: the network cannot be rebuilt: {reason}") from error
     _load_weights(classifier, require(folder / WEIGHTS))
+    classifier.views = card.test_time_augmentation
     classifier.eval().to(device).to(memory_format=getattr(torch, card.plan["memory_format"]))
     return classifier, card
 

@@ -14,6 +14,8 @@ from pipeline.data.pixels import decode_image
 from pipeline.vision.batches import resize, to_float
 from pipeline.vision.card import ModelCard, load_classifier
 from pipeline.vision.models import Classifier
+from pipeline.vision.precision import autocast
+from pipeline.vision.views import mean_logits
 
 __all__ = ["ModelCard", "best_device", "decode_for_model", "load_classifier", "predict_logits"]
 
@@ -56,6 +58,9 @@ def predict_logits(
 ) -> NDArray[np.float32]:
     """Logits of ``images``, (n, K) ``float32``, in their order.
 
+    A classifier of several ``views`` predicts the mean of their probabilities: the logits are then
+    its logarithm.
+
     Args:
         classifier: on ``device``; its mode (train or eval) is the same afterwards.
         images: (N, H, W, C); may be mapped into memory, it is read batch by batch.
@@ -63,7 +68,7 @@ def predict_logits(
         device: where to compute.
         rows: which of ``images``; all by default.
         batch_size: images at a time; a matter of memory, not of the result beyond rounding.
-        precision: ``float32`` or ``bfloat16`` (autocast), as the card's plan says.
+        precision: ``float32``, ``bfloat16`` or ``float16`` (autocast), as the card's plan says.
         memory_format: as the card's plan says.
         what: what is predicted, for the progress shown for large sets.
     """
@@ -72,18 +77,19 @@ def predict_logits(
         rows = np.arange(len(images))
     logits = np.empty((len(rows), classifier.num_classes), np.float32)
     show = what is not None and len(rows) >= _WORTH_PROGRESS
+    layout = getattr(torch, memory_format)
     training = classifier.training
     classifier.eval()
     try:
         with (
             torch.inference_mode(),
-            torch.autocast(place.type, torch.bfloat16, enabled=precision == "bfloat16"),
+            autocast(place, precision),
             progress(what or "", len(rows)) if show else contextlib.nullcontext() as step,
         ):
             for start in range(0, len(rows), batch_size):
                 batch = _batch(images[rows[start : start + batch_size]], place, image_size)
-                batch = batch.contiguous(memory_format=getattr(torch, memory_format))
-                logits[start : start + batch_size] = classifier(batch).float().cpu().numpy()
+                predicted = mean_logits(classifier, batch, classifier.views, layout)
+                logits[start : start + batch_size] = predicted.cpu().numpy()
                 if step is not None:
                     step.advance(len(batch))
     finally:

@@ -15,6 +15,7 @@ from pipeline.console import logger
 from pipeline.data.pack import Packed
 from pipeline.params import AugmentParams
 from pipeline.vision.augmentation import Policy, build_policy
+from pipeline.vision.mixing import neighbours
 from pipeline.workspace import Workspace
 
 _WIDTH = 1200  # pixels, about: tiles are whole pixels
@@ -26,12 +27,17 @@ _PAPER, _INK, _QUIET, _LINE = "#ffffff", "#1f2328", "#59636e", "#d1d9e0"
 def preview(workspace: Workspace, params: AugmentParams) -> None:
     """Draw ``artifacts/augmentation.png`` from the packed data.
 
-    A row per original, classes in turn, then its first epochs. Equal inputs give equal bytes.
+    A row per original, classes in turn, then its first epochs. What the policy mixes is mixed by
+    rows: the first with the second, the third with the fourth. Equal inputs give equal bytes.
     """
     packed = Packed.load(workspace.packed)
     chosen = _one_class_after_another(packed.index, packed.rows("train"), params.preview.images)
-    tiles = _tiles(packed, chosen, build_policy(params.policy), params.preview.copies)
-    picture = _draw(tiles, [str(label) for label in packed.index["label"].iloc[chosen]])
+    tiles = _tiles(
+        packed, chosen, build_policy(params.policy, where="augment.policy"), params.preview.copies
+    )
+    labels = [str(label) for label in packed.index["label"].iloc[chosen]]
+    named = f"policy {params.policy}: " if isinstance(params.policy, str) else ""
+    picture = _draw(tiles, labels, f"{named}as the first epochs of a training see it")
     with replacing(workspace.preview) as path:
         picture.save(path, format="PNG", optimize=True)
     logger.info("drew the augmentation policy: %s", workspace.preview.relative_to(workspace.root))
@@ -57,12 +63,18 @@ def _tiles(
     """(images, 1 + copies, H, W, C): each original and what epochs 0, 1, … would see of it."""
     originals = torch.from_numpy(packed.images[rows]).movedim(-1, 1) / 255
     keys = torch.from_numpy(packed.keys()[rows])
-    shown = [originals, *(policy(originals, keys, seed=0, epoch=i) for i in range(copies))]
+    shown = [originals]
+    for epoch in range(copies):
+        images = policy(originals, keys, seed=0, epoch=epoch)
+        if policy.mixing is not None:
+            partners = neighbours(len(keys), keys.device)
+            images, _ = policy.mixing(images, keys, partners, seed=0, epoch=epoch)
+        shown.append(images)
     pixels = torch.stack(shown, dim=1).mul(255).round().byte()  # (images, 1 + copies, C, H, W)
     return pixels.movedim(2, -1).numpy()
 
 
-def _draw(tiles: NDArray[np.uint8], labels: Sequence[str]) -> Image.Image:
+def _draw(tiles: NDArray[np.uint8], labels: Sequence[str], title: str) -> Image.Image:
     rows, columns = tiles.shape[:2]
     side = max(24, (_WIDTH - 2 * _MARGIN - _LABELS - columns * _GAP) // columns)
     left = _MARGIN + _LABELS
@@ -75,7 +87,7 @@ def _draw(tiles: NDArray[np.uint8], labels: Sequence[str]) -> Image.Image:
     draw.text((left + side / 2, middle), "original", _QUIET, _font(15), anchor="mm")
     draw.text(
         ((copies + width - _MARGIN) / 2, middle),
-        "as the first epochs of a training see it",
+        title,
         _QUIET,
         _font(15),
         anchor="mm",

@@ -219,7 +219,7 @@ def test_a_damaged_cache_is_as_none(data, pattern, damage, monkeypatch):
 
     monkeypatch.setattr(incremental, "measuring", nobody)
     monkeypatch.setattr(
-        incremental, "_clustered", lambda table, _: incremental._without_clusters(table)
+        incremental, "_clustered", lambda table, *_: (incremental._without_clusters(table), None)
     )
     write(data / "images" / "new.bmp", 9)
     listed = pa.array(sorted([*NAMES, "images/new.bmp"]))

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.scanning.fingerprint import SIDE
+from pipeline.data.scanning.fingerprint import PICTURE_BYTES, SIDE
 
 Floats = NDArray[np.floating]
 Flags = NDArray[np.bool_]
@@ -68,7 +68,8 @@ def glances(fingerprints: NDArray[np.uint8], rows: Rows) -> Floats:
 def resemble(seen: Floats, first: Rows, second: Rows) -> Flags:
     """Whether it is worth asking `same_picture`; most look-alikes are told apart at a glance."""
     left, right = seen[first], seen[second]
-    common, power, others = np.vecdot(left, right), np.vecdot(left, left), np.vecdot(right, right)
+    common, powers = np.vecdot(left, right), (np.vecdot(left, left), np.vecdot(right, right))
+    power, others = np.maximum(*powers), np.minimum(*powers)  # the same whichever comes first
     gain = np.clip(common / np.maximum(power, _FLAT), *_GAIN)
     rms = np.sqrt(np.maximum(others - gain * common, 0) / np.float32(seen.shape[1]) / gain)
     contrast = np.maximum(np.sqrt(power / np.float32(seen.shape[1]) * gain), _FLAT)
@@ -185,7 +186,7 @@ class _Templates:
 
 
 def _pixels(fingerprints: NDArray[np.uint8]) -> Floats:
-    return fingerprints.reshape(-1, SIDE, SIDE).astype(np.float32)
+    return fingerprints[:, :PICTURE_BYTES].reshape(-1, SIDE, SIDE).astype(np.float32)
 
 
 @cache

@@ -9,22 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.console import logger
 from pipeline.data.scanning.comparison import glances, resemble, same_picture
-from pipeline.data.scanning.fingerprint import SIDE
+from pipeline.data.scanning.fingerprint import cut_hashes
 from pipeline.data.scanning.hamming import Hashes, Pairs, Rows, pairs_between, pairs_within
 
 _RADIUS = 8
-_CUTS = (0.01, 0.02)  # what a crop may have lost at each edge, in shares of the image
 _PROPOSALS = 64  # per image, on average
 _CROWD = 64  # images of one hash, above which not all are compared with all
 _LEADERS = 32
 _PAIRS = 1 << 13  # decided on at a time
-_IMAGES = 1 << 9
 
 
 def exact_clusters(pixel_hashes: Iterable[str | None]) -> NDArray[np.int64]:
@@ -39,67 +38,161 @@ def exact_clusters(pixel_hashes: Iterable[str | None]) -> NDArray[np.int64]:
     )
 
 
-def near_clusters(
-    phashes: Sequence[str | None], fingerprints: NDArray[np.uint8], exact: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """A number for each image, equal for near duplicates, exact ones included; -1 where none.
+class Near(NamedTuple):
+    """Near duplicates, and what the next search has to know about this one."""
 
-    Numbered as `exact_clusters` numbers them.
+    clusters: NDArray[np.int64]
+    """(N,) A number for each image, equal for near duplicates, exact ones included; -1 where none.
+
+    Numbered as `exact_clusters` numbers them."""
+    proposals: int | None
+    """At most how many pairs looked alike; ``None`` where not all of these were compared."""
+
+
+class Known(NamedTuple):
+    """What an earlier search found."""
+
+    clusters: NDArray[np.int64]
+    """(N,) For each of the images now the cluster it was in then; -1 where it is new, or where
+    images have gone of those by which that cluster held together."""
+    proposals: int
+
+
+def near_clusters(
+    phashes: Sequence[str | None],
+    fingerprints: NDArray[np.uint8],
+    exact: NDArray[np.int64],
+    known: Known | None = None,
+) -> Near:
+    """Find near duplicates; where an earlier search is ``known``, only what is new is compared.
+
+    What comes out is the same with and without ``known``.
 
     Args:
         phashes: 16 hex digits, or ``None`` for an image without pixels.
         fingerprints: (N, `FINGERPRINT_BYTES`), possibly memory-mapped.
         exact: (N,) what `exact_clusters` gave.
+        known: of the same fingerprints.
     """
     clusters, firsts, places = np.unique(exact, return_index=True, return_inverse=True)
-    known = np.array([phashes[i] is not None for i in firsts.tolist()], bool) & (clusters >= 0)
-    rows = firsts[known]
+    readable = np.array([phashes[i] is not None for i in firsts.tolist()], bool) & (clusters >= 0)
+    rows = firsts[readable]
     digits = "".join(str(phashes[i]) for i in rows.tolist())
     hashes = np.frombuffer(bytes.fromhex(digits), ">u8").astype(np.uint64)
-    components = _Components(len(firsts))
-    _connect(components, np.flatnonzero(known), hashes, fingerprints, rows)
-    found = components.root(np.arange(len(firsts)))[places]
-    return _renumbered(np.where(exact >= 0, found, -1))
-
-
-def _connect(
-    components: _Components,
-    nodes: Rows,
-    hashes: Hashes,
-    fingerprints: NDArray[np.uint8],
-    rows: Rows,
-) -> None:
-    """Join those of ``nodes`` whose images, ``rows`` of ``fingerprints``, are near duplicates."""
+    nodes = np.flatnonzero(readable)
     structured = np.flatnonzero(hashes)  # the hash of an image without any structure is 0
-    nodes, hashes, rows = nodes[structured], hashes[structured], rows[structured]
-    kept = _thin_out_crowds(components, nodes, hashes, fingerprints, rows)
-    nodes, hashes, rows = nodes[kept], hashes[kept], rows[kept]
+    images = _Images(nodes, rows, hashes, fingerprints).where(structured)
+    components, proposals = None, None
+    if known is not None:
+        components = _Components(len(firsts))
+        before = np.full(len(firsts), -1)
+        np.maximum.at(before, places, known.clusters)
+        proposals = _extend(components, before, images, known.proposals)
+    if components is None or proposals is None:
+        components = _Components(len(firsts))
+        proposals = _connect(components, images)
+    found = components.root(np.arange(len(firsts)))[places]
+    return Near(_renumbered(np.where(exact >= 0, found, -1)), proposals)
+
+
+class _Images(NamedTuple):
+    """Images that differ: their numbers, rows of ``fingerprints`` and perceptual hashes."""
+
+    nodes: Rows
+    rows: Rows
+    hashes: Hashes
+    fingerprints: NDArray[np.uint8]
+
+    def where(self, chosen: Rows) -> _Images:
+        return _Images(
+            self.nodes[chosen], self.rows[chosen], self.hashes[chosen], self.fingerprints
+        )
+
+
+def _connect(components: _Components, images: _Images) -> int | None:
+    """Join all near duplicates; returns `Near.proposals`."""
+    kept = _thin_out_crowds(components, images)
+    crowded = len(kept) < len(images.rows)
+    images = images.where(kept)
     found = chain(
-        pairs_within(hashes, _RADIUS),
-        *(pairs_between(hashes, cut, _RADIUS) for cut in _cut_hashes(fingerprints, rows)),
+        pairs_within(images.hashes, _RADIUS),
+        *(pairs_between(images.hashes, cut, _RADIUS) for cut in _cut(images)),
     )
-    seen = glances(fingerprints, rows)
-    alike = (pairs.where(resemble(seen, pairs.first, pairs.second)) for pairs in found)
-    for pairs in _rounds(_proposals(alike, _PROPOSALS * len(rows))):
-        open_ = components.root(nodes[pairs.first]) != components.root(nodes[pairs.second])
+    pairs, count = _proposals(_alike(found, images), _PROPOSALS * len(images.rows))
+    _join(components, pairs, images)
+    return None if crowded else count
+
+
+def _extend(
+    components: _Components, before: NDArray[np.int64], images: _Images, proposals: int
+) -> int | None:
+    """Join what ``before`` has together, and the near duplicates of the images that it has not.
+
+    Returns `Near.proposals`, or ``None`` where images look so alike that what is compared depends
+    on all of them.
+    """
+    order = np.argsort(before, kind="stable")
+    same = order[1:][(np.diff(before[order]) == 0) & (before[order[1:]] >= 0)]
+    components.join(order[np.searchsorted(before, before[same], sorter=order)], same)
+    if np.unique(images.hashes, return_counts=True)[1].max(initial=0) > _CROWD:
+        return None
+    fresh = before[images.nodes] < 0
+    new, rest, every = np.flatnonzero(fresh), np.flatnonzero(~fresh), np.arange(len(fresh))
+    hashes, cuts = images.hashes, _cut(images)
+    found = [
+        *(pairs.of(new, new) for pairs in pairs_within(hashes[new], _RADIUS)),
+        *(pairs.of(new, rest) for pairs in pairs_between(hashes[new], hashes[rest], _RADIUS)),
+    ]
+    for cut in cuts:
+        found += [p.of(new, every) for p in pairs_between(hashes[new], cut, _RADIUS)]
+        found += [p.of(new, rest) for p in pairs_between(cut[new], hashes[rest], _RADIUS)]
+    limit = max(_PROPOSALS * len(hashes), _PAIRS) - proposals
+    pairs, count = _proposals(_alike_of_few(found, images), limit)
+    if count is None or count > limit:
+        return None
+    _join(components, pairs, images)
+    return proposals + count
+
+
+def _cut(images: _Images) -> Hashes:
+    return cut_hashes(images.fingerprints, images.rows)
+
+
+def _alike(found: Iterable[Pairs], images: _Images) -> Iterator[Pairs]:
+    """The pairs that are worth a comparison."""
+    seen = glances(images.fingerprints, images.rows)
+    return (pairs.where(resemble(seen, pairs.first, pairs.second)) for pairs in found)
+
+
+def _alike_of_few(found: list[Pairs], images: _Images) -> Iterator[Pairs]:
+    """The same, without a look at images that are in no pair."""
+    if not found:
+        return iter(())
+    whole = Pairs(*(np.concatenate(columns) for columns in zip(*found, strict=True)))
+    asked, places = np.unique(np.concatenate([whole.first, whole.second]), return_inverse=True)
+    first, second = np.split(places, 2)
+    few = Pairs(first, second, whole.distance)
+    return (pairs.of(asked, asked) for pairs in _alike([few], images.where(asked)))
+
+
+def _join(components: _Components, proposed: Pairs, images: _Images) -> None:
+    """Join those of the pairs ``proposed`` of ``images`` that are near duplicates."""
+    for pairs in _rounds(proposed):
+        nodes = images.nodes[pairs.first], images.nodes[pairs.second]
+        open_ = components.root(nodes[0]) != components.root(nodes[1])
         first, second = pairs.first[open_], pairs.second[open_]
-        same = same_picture(fingerprints, rows[first], rows[second])
-        components.join(nodes[first[same]], nodes[second[same]])
+        same = same_picture(images.fingerprints, images.rows[first], images.rows[second])
+        components.join(images.nodes[first[same]], images.nodes[second[same]])
 
 
-def _thin_out_crowds(
-    components: _Components,
-    nodes: Rows,
-    hashes: Hashes,
-    fingerprints: NDArray[np.uint8],
-    rows: Rows,
-) -> Rows:
+def _thin_out_crowds(components: _Components, images: _Images) -> Rows:
     """Which are to be compared further, after those of a hash that very many have were joined.
 
     Of a crowd all are compared with the first, the rest with the first of the rest, and so on for
     at most `_LEADERS` rounds, and only these first ones go on: the work grows with the crowd, not
     with its square.
     """
+    nodes, rows, hashes, fingerprints = images
     order = np.argsort(hashes, kind="stable")
     _, counts = np.unique(hashes, return_counts=True)
     crowded = np.repeat(counts > _CROWD, counts)
@@ -122,32 +215,11 @@ def _thin_out_crowds(
     return np.sort(np.concatenate(kept))
 
 
-def _cut_hashes(fingerprints: NDArray[np.uint8], rows: Rows) -> NDArray[np.uint64]:
-    """The perceptual hashes that the images would have without each of `_CUTS`: (cuts, rows)."""
-    cosines = [_cosines(cut) for cut in _CUTS]
-    hashes = np.empty((len(_CUTS), len(rows)), np.uint64)
-    for start in range(0, len(rows), _IMAGES):
-        block = slice(start, start + _IMAGES)
-        pixels = fingerprints[rows[block]].reshape(-1, SIDE, SIDE).astype(np.float32)
-        for row, waves in zip(hashes, cosines, strict=True):
-            spectra = (waves @ pixels @ waves.T).reshape(-1, 64)
-            middle = np.partition(spectra, (31, 32), axis=1)[:, 31:33].mean(axis=1, keepdims=True)
-            row[block] = np.packbits(spectra > middle, axis=1).view(">u8")[:, 0]
-    return hashes
+def _proposals(found: Iterable[Pairs], limit: int) -> tuple[Pairs, int | None]:
+    """At most ``limit`` pairs, the closest; all of a distance or none.
 
-
-def _cosines(cut: float) -> NDArray[np.float32]:
-    """Waves 1 to 8 over the part of `SIDE` pixels that is left without ``cut`` at each end."""
-    edges = np.clip(np.arange(SIDE + 1) / SIDE, cut, 1 - cut)
-    inside = np.diff(edges)
-    place = (edges[1:] + edges[:-1] - 2 * cut) / 2 / (1 - 2 * cut)
-    waves = np.cos(np.pi * np.arange(1, 9)[:, None] * place) * inside
-    waves -= waves.sum(axis=1, keepdims=True) * inside / inside.sum()
-    return waves.astype(np.float32)
-
-
-def _proposals(found: Iterable[Pairs], limit: int) -> Pairs:
-    """At most ``limit`` pairs, the closest; all of a distance or none."""
+    Also returns how many were ``found``, or ``None`` where these are not all.
+    """
     radius = _RADIUS
     nothing = np.empty(0, np.int64)
     kept = [Pairs(nothing, nothing, nothing.astype(np.uint8))]
@@ -171,7 +243,8 @@ def _proposals(found: Iterable[Pairs], limit: int) -> Pairs:
     # Each pair once, at its least distance.
     pairs = pairs.where(np.lexsort((pairs.distance, pairs.first, pairs.second)))
     again = (np.diff(pairs.first) == 0) & (np.diff(pairs.second) == 0)
-    return pairs.where(np.flatnonzero(np.concatenate([[True], ~again])[: len(first)]))
+    pairs = pairs.where(np.flatnonzero(np.concatenate([[True], ~again])[: len(first)]))
+    return pairs, int(counts.sum()) if radius == _RADIUS else None
 
 
 def _rounds(pairs: Pairs) -> Iterator[Pairs]:

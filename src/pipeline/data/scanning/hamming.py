@@ -23,7 +23,7 @@ _BITS = 64
 _CHUNK = 1 << 20  # comparisons at a time, in 8 bytes each
 _TILE = (1 << 5, 1 << 13)  # where all pairs are compared, as many as stay in the processor's cache
 _GATHERED = 12  # a comparison of hashes that lie apart costs as much as this many in a row
-_FEW = 1 << 16  # comparisons that are not worth a plan
+_FEW = 1 << 22  # comparisons that are not worth a plan
 _SAMPLE = 1 << 11
 
 
@@ -36,6 +36,10 @@ class Pairs(NamedTuple):
 
     def where(self, chosen: NDArray[np.bool_] | Rows) -> Pairs:
         return Pairs(self.first[chosen], self.second[chosen], self.distance[chosen])
+
+    def of(self, first: Rows, second: Rows) -> Pairs:
+        """These pairs of rows of parts, as rows of the whole."""
+        return Pairs(first[self.first], second[self.second], self.distance)
 
 
 @dataclass(frozen=True)

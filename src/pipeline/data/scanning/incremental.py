@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.console import progress
 from pipeline.data.manifest import GIVEN, MEASURED
-from pipeline.data.scanning.duplicates import exact_clusters, near_clusters
+from pipeline.data.scanning.duplicates import Known, exact_clusters, near_clusters
 from pipeline.data.scanning.fingerprint import FINGERPRINT_BYTES
 from pipeline.data.scanning.measure import UNCHANGED, without_reading
 from pipeline.data.scanning.parallel import Result, Row, Setting, Task, measuring
@@ -30,6 +30,7 @@ REMEMBERED = pa.schema([*_READ, *((name, pa.int64()) for name in _CLUSTERS)])
 """The columns of the cache; ``row`` is the place of an image's fingerprint in its file."""
 
 _ROWS_AT_ONCE = 4096
+_STATUS, _PHASH = COLUMNS.index("status"), COLUMNS.index("phash")
 
 Places = NDArray[np.int64]
 
@@ -57,7 +58,7 @@ def measure_listed(
             table = table.set_column(_READ.get_field_index("row"), "row", old.table["row"])
             table = _joined(table, old.table.select(_CLUSTERS))
             if not table.equals(old.table):
-                cache.save(table, old)
+                cache.save(table, old, old.proposals)
             return table
     kept = None if old is None else old.fingerprints()
     if kept is None and fresh.any():  # the file is damaged: all is read
@@ -74,13 +75,13 @@ def measure_listed(
             gathered.add_all(results, len(todo))
             table = gathered.sorted()
             if old is not None and _same_pixels(table, old.table):
-                table = _joined(table, old.table.select(_CLUSTERS))
+                table, proposals = _joined(table, old.table.select(_CLUSTERS)), old.proposals
             else:
-                table = _clustered(table, file.load())
+                table, proposals = _clustered(table, file.load(), old)
         except BaseException:
-            cache.save(_without_clusters(gathered.sorted()), file)
+            cache.save(_without_clusters(gathered.sorted()), file, None)
             raise
-        cache.save(table, file)
+        cache.save(table, file, proposals)
     return table
 
 
@@ -114,11 +115,14 @@ def _settle(
 
 def _tasks(names: pa.Array, todo: Places, places: Places, old: Remembered | None) -> Iterator[Task]:
     """What to read; with the content that it had, where that alone would tell the rest."""
-    for i in todo.tolist():
-        sha256 = None
-        if old is not None and places[i] >= 0 and old.table["inode"][places[i]].is_valid:
-            sha256 = old.table["sha256"][places[i]].as_py()
-        yield Task(i, names[i].as_py(), sha256)
+    for start in range(0, len(todo), _ROWS_AT_ONCE):
+        chosen = todo[start : start + _ROWS_AT_ONCE]
+        contents: list[str | None] = [None] * len(chosen)
+        if old is not None:
+            before = old.table.take(pa.array(places[chosen], mask=places[chosen] < 0))
+            certain = before["inode"].is_valid()
+            contents = pc.if_else(certain, before["sha256"], None).to_pylist()
+        yield from map(Task, chosen.tolist(), names.take(chosen).to_pylist(), contents)
 
 
 class _Gathered:
@@ -143,12 +147,9 @@ class _Gathered:
         if self._old is None or self._kept is None:
             return
         self.tables.append(_carried(self._old.table, self._places, fresh))
-        rows = self._old.table["row"].to_numpy()
-        for start in range(0, len(fresh), _ROWS_AT_ONCE):
-            chosen = fresh[start : start + _ROWS_AT_ONCE]
-            block = np.zeros((len(chosen), FINGERPRINT_BYTES), np.uint8)
-            block[chosen] = self._kept[rows[self._places[start : start + len(chosen)][chosen]]]
-            self._file.write(start, block.data)
+        numbers = np.flatnonzero(fresh)
+        rows = self._old.table["row"].to_numpy()[self._places[numbers]]
+        self._keep(numbers, rows)
 
     def add_all(self, results: Iterator[Result], count: int) -> None:
         """Gather ``results``, of ``count`` files in all, and show how far that is."""
@@ -160,20 +161,40 @@ class _Gathered:
                 shown.advance(len(result.rows))
 
     def _add(self, result: Result) -> None:
-        status, phash = COLUMNS.index("status"), COLUMNS.index("phash")
-        fingerprints = memoryview(result.fingerprints)
+        seen = []
         for number, row in zip(result.numbers, result.rows, strict=True):
-            if row[status] == UNCHANGED:
+            if row[_STATUS] == UNCHANGED:
                 self._unchanged.append(number)
                 self._stamps.append(row)
                 continue
             self._numbers.append(number)
             self._rows.append(row)
-            if row[phash] is not None:
-                self._file.write(number, fingerprints[:FINGERPRINT_BYTES])
-                fingerprints = fingerprints[FINGERPRINT_BYTES:]
+            if row[_PHASH] is not None:
+                seen.append(number)
+        self._write(seen, memoryview(result.fingerprints))
         if len(self._rows) >= _ROWS_AT_ONCE or len(self._unchanged) >= _ROWS_AT_ONCE:
             self._flush()
+
+    def _keep(self, numbers: Places, rows: Places) -> None:
+        """Copy the fingerprints ``rows`` of the last scan, those that follow each other at once."""
+        if self._kept is None:
+            return
+        breaks = np.flatnonzero((np.diff(numbers) != 1) | (np.diff(rows) != 1)) + 1
+        starts, ends = [0, *breaks.tolist()], [*breaks.tolist(), len(numbers)]
+        for start, end in zip(starts, ends, strict=True):
+            if start < end:
+                kept = self._kept[rows[start] : rows[start] + end - start]
+                self._file.write(int(numbers[start]), kept.data)
+
+    def _write(self, numbers: list[int], fingerprints: memoryview) -> None:
+        """Write the fingerprints of ``numbers``, those that follow each other at once."""
+        start = 0
+        for end, number in enumerate(numbers, start=1):
+            if end < len(numbers) and numbers[end] == number + 1:
+                continue
+            part = slice(start * FINGERPRINT_BYTES, end * FINGERPRINT_BYTES)
+            self._file.write(numbers[start], fingerprints[part])
+            start = end
 
     def sorted(self) -> pa.Table:
         """All rows so far, in the order of their numbers."""
@@ -191,9 +212,7 @@ class _Gathered:
             for name in (*STAMP, "row"):
                 table = table.set_column(_READ.get_field_index(name), _READ.field(name), new[name])
             self.tables.append(table)
-            rows = self._old.table["row"].to_numpy()[places].tolist()
-            for number, row in zip(self._unchanged, rows, strict=True):
-                self._file.write(number, self._kept[row].data)
+            self._keep(numbers, self._old.table["row"].to_numpy()[places])
         self._numbers, self._rows, self._unchanged, self._stamps = [], [], [], []
 
 
@@ -220,10 +239,31 @@ def _same_pixels(table: pa.Table, old: pa.Table) -> bool:
     return clustered and table.select(_PIXELS).equals(old.select(_PIXELS))
 
 
-def _clustered(table: pa.Table, fingerprints: NDArray[np.uint8]) -> pa.Table:
+def _clustered(
+    table: pa.Table, fingerprints: NDArray[np.uint8], old: Remembered | None
+) -> tuple[pa.Table, int | None]:
     exact = exact_clusters(table["pixel_hash"].to_pylist())
-    near = near_clusters(table["phash"].to_pylist(), fingerprints, exact)
-    return _joined(table, pa.table(dict(zip(_CLUSTERS, (exact, near), strict=True))))
+    known = None if old is None else known_clusters(table["pixel_hash"], old)
+    near = near_clusters(table["phash"].to_pylist(), fingerprints, exact, known)
+    clusters = pa.table(dict(zip(_CLUSTERS, (exact, near.clusters), strict=True)))
+    return _joined(table, clusters), near.proposals
+
+
+def known_clusters(pixel_hashes: pa.ChunkedArray, old: Remembered) -> Known | None:
+    """What ``old`` says about near duplicates of the pixels that it has seen."""
+    clusters = old.table["near_cluster"]
+    if old.proposals is None or clusters.null_count:
+        return None
+    there = old.table["pixel_hash"].combine_chunks()
+    before: NDArray[np.int64] = clusters.to_numpy()
+    gone = pc.invert(pc.is_in(there, value_set=pixel_hashes.combine_chunks()))
+    torn = before[gone.to_numpy(zero_copy_only=False)]
+    places = pc.index_in(pixel_hashes, value_set=there, skip_nulls=True)
+    found = places.is_valid().to_numpy()
+    known = np.full(len(pixel_hashes), -1)
+    known[found] = before[pc.drop_null(places).to_numpy()]
+    known[np.isin(known, torn)] = -1
+    return Known(known, old.proposals)
 
 
 def _without_clusters(table: pa.Table) -> pa.Table:

@@ -15,18 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from pipeline.data.decode import Decoded, DecodeError, decode
 from pipeline.data.magic import magic
-from pipeline.data.scanning.fingerprint import fingerprint
+from pipeline.data.scanning.fingerprint import fingerprints, picture
 from pipeline.data.scanning.pixel_measures import (
-    perceptual_hash,
+    lit,
     pixel_hash,
+    sampled_rows,
     sharpness,
     shrink,
-    to_grey,
-    tone,
+    tones,
 )
 
 UNCHANGED = "unchanged"
@@ -218,23 +216,21 @@ def _read(measures: Measures, path: str, max_bytes: int) -> bytes | None:
 
 def _measure(images: Sequence[tuple[Measures, Decoded]]) -> None:
     """Nothing is noted before all is known: memory may run out on the way."""
-    greys = [to_grey(decoded.image) for _, decoded in images]
-    pixels = [np.asarray(grey) for grey in greys]  # (H, W) each
-    small = [shrink(grey) for grey in greys]
-    hashes = [
-        pixel_hash(decoded.image, seen if grey is decoded.image else None)
-        for (_, decoded), grey, seen in zip(images, greys, pixels, strict=True)
-    ]
-    tones = [tone(seen) for seen in pixels]
-    sharp = [sharpness(seen) for seen in pixels]
-    phashes = [perceptual_hash(grey) for grey in small]
-    fingerprints = [fingerprint(grey) for grey in small]
+    if not images:
+        return
+    seen = [lit(decoded.image) for _, decoded in images]
+    samples = [sampled_rows(pixels) for pixels in seen]
+    pictures = [picture(shrink(pixels)) for pixels in seen]
+    hashes = [pixel_hash(decoded.image) for _, decoded in images]
+    tone = tones(samples)
+    sharp = [sharpness(sample) for sample in samples]
+    looks = fingerprints(pictures)
     for i, (measures, decoded) in enumerate(images):
         _describe(measures, decoded)
-        measures.brightness, measures.contrast, measures.entropy = tones[i]
+        measures.brightness, measures.contrast, measures.entropy = tone[i]
         measures.sharpness = sharp[i]
         measures.pixel_hash = hashes[i]
-        measures.phash, measures.fingerprint = phashes[i], fingerprints[i]
+        measures.phash, measures.fingerprint = looks[i]
 
 
 def _describe(measures: Measures, decoded: Decoded) -> None:

@@ -47,7 +47,9 @@ def measuring(
         PipelineError: from the iterator, where worker processes do not start.
     """
     most = min(workers or _processors(), -(-count // _FILES_A_WORKER))
-    with _Pool(setting, iter(tasks), most) as pool:
+    # Of few files each process gets two chunks of the same size.
+    chunk = min(CHUNK, max(1, -(-count // (2 * max(most, 1)))))
+    with _Pool(setting, iter(tasks), most, chunk) as pool:
         pool.employ()
         yield pool.results()
 
@@ -55,8 +57,8 @@ def measuring(
 class _Pool:
     """The workers, and what is still to be given to them."""
 
-    def __init__(self, setting: Setting, tasks: Iterator[Task], workers: int) -> None:
-        self._setting, self._tasks = setting, tasks
+    def __init__(self, setting: Setting, tasks: Iterator[Task], workers: int, chunk: int) -> None:
+        self._setting, self._tasks, self._most = setting, tasks, chunk
         self._again: deque[Task] = deque()
         self._deaths: Counter[int] = Counter()  # by task: processes that ended at its file
         self._fruitless = 0
@@ -113,7 +115,7 @@ class _Pool:
         alone = bool(self._again)
         chunk: list[Task] = []
         size = 0
-        while len(chunk) < CHUNK and size < _CHUNK_BYTES:
+        while len(chunk) < self._most and size < _CHUNK_BYTES:
             if alone:
                 task = self._again.popleft() if self._again else None
             else:

@@ -1,9 +1,10 @@
 """What the last scan measured, kept so that the next one reads only what has changed.
 
 A folder of two files, named by what they hold, and ``index.json``, which says with which code and
-settings they were made and what their SHA-256 is. The index is replaced last and whole; files are
+settings they were made and what their hashes are. The index is replaced last and whole; files are
 not fsynced, because one that a power cut has torn does not have its hash. Whatever does not fit is
-as if it were not there: the cache only ever saves time.
+as if it were not there: the cache only ever saves time. The hashes are against accidents (who may
+write here may do worse), so the large file has one that costs less than to read it.
 """
 
 from __future__ import annotations
@@ -22,17 +23,18 @@ from typing import Self
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import xxhash
 from numpy.typing import NDArray
 
-from pipeline.artifacts import sha256_file
 from pipeline.console import logger
-from pipeline.data import decode, magic
+from pipeline.data import decode, jpeg, magic
 from pipeline.data.scanning import (
     comparison,
     duplicates,
     fingerprint,
     hamming,
     measure,
+    memory,
     pixel_measures,
 )
 from pipeline.data.scanning.fingerprint import FINGERPRINT_BYTES
@@ -44,14 +46,25 @@ CHECKERS = (
     duplicates,
     fingerprint,
     hamming,
+    jpeg,
     magic,
     measure,
+    memory,
     pixel_measures,
 )
 """The modules whose code decides what is measured."""
 
-_LIBRARIES = ("numpy", "pillow")
+_LIBRARIES = ("numpy", "pillow", "xxhash")
+_BLOCK = 1 << 20
 _SURELY_LEFT_OVER = 24 * 3600  # seconds
+
+
+def _content_hash(path: Path) -> str:
+    digest = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def checker_key(params: ScanParams) -> str:
@@ -70,13 +83,15 @@ class Remembered:
 
     table: pa.Table
     path: Path
-    """The file of the fingerprints, and what its SHA-256 has to be."""
-    sha256: str
+    """The file of the fingerprints, and the hash of what it has to hold."""
+    content_hash: str
+    proposals: int | None
+    """`duplicates.Near.proposals` of the clusters in ``table``."""
 
     def fingerprints(self) -> NDArray[np.uint8] | None:
         """(M, FINGERPRINT_BYTES), mapped into memory; ``None`` where the file is damaged."""
         with contextlib.suppress(OSError, ValueError):
-            if sha256_file(self.path) == self.sha256:
+            if _content_hash(self.path) == self.content_hash:
                 mapped: NDArray[np.uint8] = np.load(self.path, mmap_mode="r", allow_pickle=False)
                 return mapped
         return None
@@ -102,7 +117,8 @@ class ScanCache:
             if table.schema != schema:
                 raise ValueError("it has other columns")
             fingerprints = self._folder / index["fingerprints"]
-            return Remembered(table, fingerprints, index["fingerprints_sha256"])
+            proposals = None if index["proposals"] is None else int(index["proposals"])
+            return Remembered(table, fingerprints, index["fingerprints_xxh3"], proposals)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
@@ -119,14 +135,18 @@ class ScanCache:
         (self._folder / "index.json").unlink(missing_ok=True)
         return self
 
-    def save(self, table: pa.Table, fingerprints: FingerprintFile | Remembered) -> None:
+    def save(
+        self, table: pa.Table, fingerprints: FingerprintFile | Remembered, proposals: int | None
+    ) -> None:
         """Remember ``table`` and the file of fingerprints, new or as before; forget the rest."""
         try:
-            self._save(table, fingerprints)
+            self._save(table, fingerprints, proposals)
         except OSError as error:
             logger.warning("scan: nothing is remembered for the next one: %s", error)
 
-    def _save(self, table: pa.Table, fingerprints: FingerprintFile | Remembered) -> None:
+    def _save(
+        self, table: pa.Table, fingerprints: FingerprintFile | Remembered, proposals: int | None
+    ) -> None:
         buffer = pa.BufferOutputStream()
         pq.write_table(table, buffer, compression="lz4", write_statistics=False)
         content = buffer.getvalue()
@@ -134,17 +154,18 @@ class ScanCache:
         measures = f"measures-{digest[:16]}.parquet"
         self._write(measures, content)
         if isinstance(fingerprints, Remembered):
-            name, sha256 = fingerprints.path.name, fingerprints.sha256
+            name, content_hash = fingerprints.path.name, fingerprints.content_hash
         else:
-            sha256 = fingerprints.close()
-            name = f"fingerprints-{sha256[:16]}.npy"
+            content_hash = fingerprints.close()
+            name = f"fingerprints-{content_hash[:16]}.npy"
             fingerprints.path.replace(self._folder / name)
         index = {
             "key": self._key,
             "measures": measures,
             "measures_sha256": digest,
             "fingerprints": name,
-            "fingerprints_sha256": sha256,
+            "fingerprints_xxh3": content_hash,
+            "proposals": proposals,
         }
         self._write("index.json", json.dumps(index, indent=2).encode())
         self._forget_all_but({"index.json", measures, name})
@@ -197,9 +218,9 @@ class FingerprintFile:
         self._file.write(fingerprints)
 
     def close(self) -> str:
-        """Write what is still to be written; returns the file's SHA-256."""
+        """Write what is still to be written; returns the hash of what the file holds."""
         self._file.close()
-        return sha256_file(self.path)
+        return _content_hash(self.path)
 
     def load(self) -> NDArray[np.uint8]:
         self._file.flush()

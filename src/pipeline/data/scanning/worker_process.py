@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
+import pipeline
 from pipeline.console import logger
 from pipeline.data.scanning.measure import Limits, open_file
 from pipeline.data.scanning.worker import HEADER, STARTING, STATE, OpenFile
@@ -82,7 +83,8 @@ class WorkerProcess:
         self._received = bytearray()
         STATE.pack_into(state, slot * STATE.size, STARTING, 0)
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "pipeline.data.scanning.worker"],
+            # Without `site`: it would look for what it finds in the search path it is given.
+            [sys.executable, "-P", "-S", "-m", "pipeline.data.scanning.worker"],
             bufsize=0,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -174,5 +176,7 @@ def _orders(setting: Setting, state: int, slot: int) -> dict[str, object]:
 
 def _environment() -> dict[str, str]:
     """This process's, with its search path."""
-    path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)  # noqa: PTH100 ('' too)
+    # This package itself may have been found by an import hook, which only `site` would set up.
+    entries = [*sys.path, str(Path(pipeline.__file__).parent.parent)]
+    path = os.pathsep.join(os.path.abspath(entry) for entry in entries)  # noqa: PTH100 ('' too)
     return os.environ | _WORKERS_OWN | {"PYTHONPATH": path}

@@ -28,6 +28,7 @@ __all__ = [
     "check_model",
     "list_models",
     "module_file",
+    "try_out",
 ]
 
 _COMMON_ARGUMENTS = {"channels", "num_classes", "image_size"}
@@ -127,7 +128,7 @@ def build(
             f"{what} cannot be built for images of {image_size} px: {_one_line(error)}"
         ) from error
     classifier = Classifier(Normalise(mean, std), net, channels=channels, num_classes=num_classes)
-    _try_out(classifier, image_size, what)
+    try_out(classifier, image_size, what)
     return classifier
 
 
@@ -149,7 +150,7 @@ def _build_net(
     return MODELS[model](**arguments, **architecture)
 
 
-def _try_out(classifier: Classifier, image_size: int, what: str) -> None:
+def try_out(classifier: Classifier, image_size: int, what: str) -> None:
     """Send one image through, so that what cannot work is refused before anything is trained.
 
     Raises:

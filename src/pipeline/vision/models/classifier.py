@@ -31,7 +31,12 @@ class Classifier(nn.Module):
 
     Takes ``float32`` (N, C, H, W) in [0, 1], returns logits (N, num_classes). Nothing outside knows
     mean or standard deviation.
+
+    Attributes:
+        views: a name of `vision.views.VIEWS`: what `predict_logits` takes the mean over.
     """
+
+    views = "none"
 
     def __init__(
         self, normalise: Normalise, net: nn.Module, *, channels: int, num_classes: int

@@ -1,4 +1,4 @@
-"""Networks of torchvision by name, untrained, for images of any number of channels."""
+"""Networks of torchvision by name, for images of any number of channels, and their weights."""
 
 from __future__ import annotations
 
@@ -38,6 +38,31 @@ def build(
     )
     if channels != 3:
         _adapt_first_convolution(net, channels)
+    return net
+
+
+def weights(name: str) -> list[str]:
+    """The names of torchvision's pretrained weights of the network ``name``."""
+    import torchvision
+
+    return [weights.name for weights in torchvision.models.get_model_weights(name)]
+
+
+def build_pretrained(
+    name: str, weights: str, *, image_size: int, architecture: dict[str, Any]
+) -> nn.Module:
+    """The network with ``weights`` as torchvision has them: for three channels, of its classes."""
+    import torchvision
+
+    del image_size  # that of the weights
+    arguments: dict[str, Any] = {"aux_logits": False} if name in _AUXILIARY_HEADS else {}
+    known = torchvision.models.get_model_weights(name)
+    net: nn.Module = torchvision.models.get_model(
+        name,
+        weights=known["DEFAULT" if weights == "default" else weights],
+        progress=False,
+        **arguments | architecture,
+    )
     return net
 
 

@@ -1,0 +1,19 @@
+"""`make bench-train`: the figures of the training, one result file for each part.
+
+``--part`` runs some of them, ``--images`` and ``--repeats`` make a run smaller, and ``--out`` keeps
+the results of such a run apart from the published ones.
+"""
+
+from __future__ import annotations
+
+from benchmarks.parts import run
+
+PARTS = {
+    "ceiling": ("train_ceiling", "rows"),
+    "peers": ("train_peers", "rows"),
+}
+"""Module and function of each; the function's parameters say which options it takes."""
+
+
+if __name__ == "__main__":
+    run("train", PARTS, __doc__)

@@ -1,0 +1,125 @@
+"""The plan of a training: what its settings ask for, and for the rest what real steps show."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pipeline.errors import ConfigurationError
+from pipeline.training.autotune import Asked, choose_plan
+from pipeline.training.distributed import Ranks
+from pipeline.training.execution import EXECUTIONS, disagreement, obstacle
+from pipeline.training.loop import Trainer
+from pipeline.training.objective import cross_entropy
+from pipeline.training.plan import Plan
+from pipeline.training.race import Step, Unusable
+from pipeline.training.task import Task
+from pipeline.vision.models import Classifier
+
+CPU_IMAGES = (8, 32)
+"""Fewest and most in a measured step on a CPU: with fewer than a batch has, there are more steps
+to measure within the same time."""
+STEPS = 1000
+"""Measured steps that a training should be long, for enough of them to be made."""
+
+
+def plan_for(
+    task: Task,
+    network: Classifier,
+    build_trainer: Callable[[Classifier, Plan], Trainer],
+    *,
+    folder: Path,
+    ranks: Ranks,
+) -> Plan:
+    """The plan by which all ``ranks`` train; the first one measures, a batch of each one's size.
+
+    Args:
+        network: as its training begins; it stays as it is.
+        build_trainer: for scratch copies of it.
+        folder: of what was measured, see `choose_plan`.
+
+    Raises:
+        ConfigurationError: the settings ask for an execution that is not possible here.
+    """
+    if not ranks.first:
+        return Plan(**json.loads(ranks.from_first(b"")))
+    settings, packed = task.settings, task.packed
+    images = _images(task, ranks)
+    obstacles = {
+        execution: obstacle(
+            execution,
+            task.device,
+            processes=ranks.size,
+            accumulation=settings.gradient_accumulation,
+        )
+        for execution in EXECUTIONS
+    }
+    if settings.execution != "auto" and (reason := obstacles[settings.execution]):
+        raise ConfigurationError(
+            f"params.yaml: {task.where}.execution: {settings.execution} {reason}; set it to auto"
+        )
+
+    def make_step(plan: Plan) -> Step:
+        scratch = build_trainer(copy.deepcopy(network), plan)
+        batch = torch.arange(images, device=task.device)
+        if settings.execution == "auto" and plan.execution != "eager":
+            _check(scratch, batch)
+        return lambda: scratch.step(batch, epoch=0)
+
+    plan = choose_plan(
+        make_step,
+        Asked(settings.precision, settings.memory_format, settings.execution),
+        device=task.device,
+        steps=settings.epochs * -(-len(packed.rows("train")) // images),
+        executions=[execution for execution, reason in obstacles.items() if reason is None],
+        case={
+            "model": settings.model,
+            "architecture": settings.architecture,
+            "image_size": settings.image_size,
+            "channels": packed.channels,
+            "classes": len(packed.classes),
+            "images": images,
+            "optimizer": settings.optimizer,
+        },
+        folder=folder,
+    )
+    ranks.from_first(json.dumps(asdict(plan)).encode())
+    return plan
+
+
+def _images(task: Task, ranks: Ranks) -> int:
+    """How many a measured step has."""
+    settings, available = task.settings, len(task.packed.rows("train"))
+    batch = min(-(-settings.batch_size // ranks.size), available)
+    if task.device.type != "cpu":
+        return batch
+    fewest, most = CPU_IMAGES
+    return min(batch, most, max(fewest, settings.epochs * available // STEPS))
+
+
+def _check(scratch: Trainer, batch: Tensor) -> None:
+    """Compare the passes of the scratch trainer's plan with plain ones.
+
+    Raises:
+        Unusable: they differ, or cannot be made.
+    """
+    images, weights = scratch.train.images, scratch.train.weights[batch]
+    targets = images.targets[batch]
+
+    def loss(logits: Tensor) -> Tensor:
+        return cross_entropy(logits, targets, weights, label_smoothing=0.0)
+
+    try:
+        different = disagreement(scratch.model, scratch.plan, images.take(batch), loss)
+    except Exception as error:
+        # Whatever a compiler or a graph's capture runs into, plain passes remain.
+        reason = str(error).strip().partition("\n")[0]
+        raise Unusable(f"{type(error).__name__}: {reason}") from error
+    if different is not None:
+        raise Unusable(different)
