@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import subprocess
@@ -16,9 +15,8 @@ from pipeline.data.manifest import MEASURED
 from pipeline.data.scanning import incremental
 from pipeline.data.scanning.incremental import measure_listed
 from pipeline.data.scanning.measure import Limits
-from pipeline.data.scanning.parallel import Setting, Task
+from pipeline.data.scanning.parallel import Pool, Setting, Task
 from pipeline.data.scanning.scan_cache import ScanCache
-from pipeline.data.scanning.stamps import find_files
 from tests.crashing import read_and_note, read_at_rest
 from tests.images import encoded, picture
 
@@ -36,9 +34,8 @@ def rescan(
     table = measure_listed(
         Setting(data, LIMITS, 60, 2_000, opening),
         listed,
-        find_files(data, listed).stamps,
         ScanCache(data.parent / cache, key),
-    )
+    ).table
     assert table["file_name"].to_pylist() == sorted(names)
     read = log.read_text(encoding="utf-8").split("\n")[:-1] if log.exists() else []
     return table.select(COLUMNS), dict(line.rsplit(" ", 1) for line in read)
@@ -212,12 +209,11 @@ def test_a_damaged_cache_is_as_none(data, pattern, damage, monkeypatch):
     DAMAGE[damage](path)
     seen: list[Task] = []
 
-    @contextlib.contextmanager
-    def nobody(setting: Setting, tasks: Iterable[Task], *_: object, **__: object):
+    def measure(self: Pool, tasks: Iterable[Task], count: int):
         seen.extend(tasks)
-        yield iter(())
+        return iter(())
 
-    monkeypatch.setattr(incremental, "measuring", nobody)
+    monkeypatch.setattr(Pool, "measure", measure)
     monkeypatch.setattr(
         incremental, "_clustered", lambda table, *_: (incremental._without_clusters(table), None)
     )
@@ -225,7 +221,7 @@ def test_a_damaged_cache_is_as_none(data, pattern, damage, monkeypatch):
     listed = pa.array(sorted([*NAMES, "images/new.bmp"]))
     cache = ScanCache(data.parent / "cache", "key")
     setting = Setting(data, LIMITS, 60, 2_000)
-    measure_listed(setting, listed, find_files(data, listed).stamps, cache)
+    measure_listed(setting, listed, cache)
     assert [task.file_name for task in seen] == listed.to_pylist()
 
 

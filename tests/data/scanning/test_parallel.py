@@ -15,7 +15,7 @@ import pytest
 
 from pipeline.data.scanning import worker_process
 from pipeline.data.scanning.measure import Limits
-from pipeline.data.scanning.parallel import Result, Setting, Task, measuring
+from pipeline.data.scanning.parallel import Pool, Result, Setting, Task
 from pipeline.data.scanning.worker import COLUMNS
 from pipeline.errors import PipelineError
 from tests.crashing import SHA256, misbehave
@@ -27,8 +27,8 @@ TIMEOUT = 3.0
 
 def results(setting: Setting, tasks: list[Task], *, workers: int = 1) -> list[Result]:
     # As many files are announced as make it worth to start all the workers.
-    with measuring(setting, tasks, 1000, workers=workers) as got:
-        return list(got)
+    with Pool(setting, workers) as pool:
+        return list(pool.measure(tasks, 1000))
 
 
 def measured(
@@ -106,8 +106,20 @@ def test_what_is_known_of_a_file_reaches_its_worker(tmp_path):
 
 def test_no_process_is_started_for_no_files(monkeypatch, tmp_path):
     monkeypatch.setattr(subprocess, "Popen", None)
-    with measuring(Setting(tmp_path, LIMITS, TIMEOUT, 2_000), [], 0) as got:
-        assert list(got) == []
+    with Pool(Setting(tmp_path, LIMITS, TIMEOUT, 2_000)) as pool:
+        pool.start(0)
+        assert list(pool.measure([], 0)) == []
+
+
+def test_processes_that_wait_for_files_leave_nothing_behind(tmp_path):
+    setting = Setting(tmp_path, LIMITS, TIMEOUT, 2_000, misbehave)
+    with Pool(setting, 2) as pool:
+        pool.start(1000)
+        waiting = psutil.Process().children()
+        assert len(waiting) == 2
+        assert [len(result.rows) for result in pool.measure([Task(0, "fine")], 1)] == [1]
+        assert psutil.Process().children() == waiting
+    assert not any(process.is_running() for process in waiting)
 
 
 def test_a_process_that_cannot_start_is_an_error_with_its_reason(monkeypatch, tmp_path):
@@ -129,13 +141,13 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from pipeline.data.scanning.measure import Limits
-from pipeline.data.scanning.parallel import Result, Setting, Task, measuring
+from pipeline.data.scanning.parallel import Pool, Result, Setting, Task
 from tests.crashing import misbehave
 
 setting = Setting(Path(sys.argv[1]), Limits(1, 1), 3600, 2000, misbehave)
 tasks = [Task(i, f"hang{i}" if i % 32 == 31 else "fine") for i in range(64)]
-with measuring(setting, tasks, 1000, workers=2) as results:
-    for result in results:
+with Pool(setting, 2) as pool:
+    for result in pool.measure(tasks, 1000):
         print(len(result.rows), flush=True)
 """
 

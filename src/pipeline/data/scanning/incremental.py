@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -14,9 +15,9 @@ from pipeline.data.manifest import GIVEN, MEASURED
 from pipeline.data.scanning.duplicates import Known, exact_clusters, near_clusters
 from pipeline.data.scanning.fingerprint import FINGERPRINT_BYTES
 from pipeline.data.scanning.measure import UNCHANGED, without_reading
-from pipeline.data.scanning.parallel import Result, Row, Setting, Task, measuring
+from pipeline.data.scanning.parallel import Pool, Result, Row, Setting, Task
 from pipeline.data.scanning.scan_cache import FingerprintFile, Remembered, ScanCache
-from pipeline.data.scanning.stamps import STAMP
+from pipeline.data.scanning.stamps import STAMP, find_files
 from pipeline.data.scanning.worker import COLUMNS, row_of
 
 _TYPES = dict((*GIVEN, *MEASURED))
@@ -35,21 +36,47 @@ _STATUS, _PHASH = COLUMNS.index("status"), COLUMNS.index("phash")
 Places = NDArray[np.int64]
 
 
+class Measured(NamedTuple):
+    """The files that are listed, and those that are not."""
+
+    table: pa.Table
+    """`REMEMBERED`'s columns, a row for each listed name in its order."""
+    unlisted: list[str]
+    """As in `stamps.Found`."""
+
+
 def measure_listed(
+    setting: Setting, names: pa.Array, cache: ScanCache, *, workers: int | None = None
+) -> Measured:
+    """Measure the files ``names`` of ``setting.folder``, which are sorted and each there once.
+
+    Files are read in other processes, and only those that are new or changed since the scan that
+    ``cache`` remembers; where there are none, no process is started. What was read before an
+    exception is remembered too.
+    """
+    old = cache.load(REMEMBERED)
+    with Pool(setting, workers) as pool:
+        pool.start(_unknown(names, old))  # they get ready while this process looks at the files
+        found = find_files(setting.folder, names)
+        return Measured(_measure(pool, setting, names, found.stamps, cache, old), found.unlisted)
+
+
+def _unknown(names: pa.Array, old: Remembered | None) -> int:
+    """How many of ``names`` the last scan did not have."""
+    if old is None:
+        return len(names)
+    known = pc.is_in(names, value_set=old.table["file_name"].combine_chunks())
+    return len(names) - int(pc.sum(known).as_py() or 0)
+
+
+def _measure(
+    pool: Pool,
     setting: Setting,
     names: pa.Array,
     stamps: NDArray[np.int64],
     cache: ScanCache,
-    *,
-    workers: int | None = None,
+    old: Remembered | None,
 ) -> pa.Table:
-    """Measure the files ``names``, sorted and each once, of which ``stamps`` were found (N, 4).
-
-    Returns `REMEMBERED`'s columns, a row for each name in its order. Files are read in other
-    processes, and only those that are new or changed since the scan that ``cache`` remembers; where
-    there are none, no process is started. What was read before an exception is remembered too.
-    """
-    old = cache.load(REMEMBERED)
     places, fresh = _places(names, stamps, old)
     settled, todo = _settle(setting, names, stamps, fresh)
     if old is not None and not len(todo):
@@ -62,14 +89,12 @@ def measure_listed(
             return table
     kept = None if old is None else old.fingerprints()
     if kept is None and fresh.any():  # the file is damaged: all is read
-        return measure_listed(setting, names, stamps, cache.emptied(), workers=workers)
+        return _measure(pool, setting, names, stamps, cache, None)
     tasks = _tasks(names, todo, places, old)
-    with (
-        cache.new_fingerprints(len(names)) as file,
-        measuring(setting, tasks, len(todo), workers=workers) as results,
-    ):
+    with cache.new_fingerprints(len(names)) as file:
+        results = pool.measure(tasks, len(todo))
         gathered = _Gathered(old, kept, places, file)
-        gathered.carry_over(fresh)  # while the processes start
+        gathered.carry_over(fresh)  # while the processes are at work
         gathered.tables.append(settled)
         try:
             gathered.add_all(results, len(todo))

@@ -8,7 +8,6 @@ gives that one whatever the first had left. No worker outlives its parent (see `
 
 from __future__ import annotations
 
-import contextlib
 import mmap
 import os
 import selectors
@@ -23,7 +22,7 @@ from pipeline.data.scanning.worker import STATE, lost, row_of
 from pipeline.data.scanning.worker_process import CHUNK, Result, Row, Setting, Task, WorkerProcess
 from pipeline.errors import PipelineError
 
-__all__ = ["Result", "Row", "Setting", "Task", "measuring"]
+__all__ = ["Pool", "Result", "Row", "Setting", "Task"]
 
 _CHUNK_BYTES = 8_000  # two chunks of names fit into a pipe, where a write might wait for ever
 _FILES_A_WORKER = 64  # fewer are read sooner than another process starts
@@ -33,41 +32,27 @@ _PAUSE = 0.1  # seconds between two looks at the clock
 _STOPPED = 2.0  # seconds without a look: this process was stopped, and so perhaps were the others
 
 
-@contextlib.contextmanager
-def measuring(
-    setting: Setting, tasks: Iterable[Task], count: int, *, workers: int | None = None
-) -> Iterator[Iterator[Result]]:
-    """Start on ``tasks``, which are ``count``; the iterator gives their measures in any order.
+class Pool:
+    """The workers, and what is still to be given to them; a context that leaves none behind.
 
-    A task whose file ended its process twice has the status ``crashed``, one that was not done in
-    time ``timeout``. No process is started for no tasks, and none is left at the end. ``workers``
-    is by default the number of processors this process may use.
-
-    Raises:
-        PipelineError: from the iterator, where worker processes do not start.
+    ``workers`` is at most how many, by default as many as this process may use processors.
     """
-    most = min(workers or _processors(), -(-count // _FILES_A_WORKER))
-    # Of few files each process gets two chunks of the same size.
-    chunk = min(CHUNK, max(1, -(-count // (2 * max(most, 1)))))
-    with _Pool(setting, iter(tasks), most, chunk) as pool:
-        pool.employ()
-        yield pool.results()
 
-
-class _Pool:
-    """The workers, and what is still to be given to them."""
-
-    def __init__(self, setting: Setting, tasks: Iterator[Task], workers: int, chunk: int) -> None:
-        self._setting, self._tasks, self._most = setting, tasks, chunk
+    def __init__(self, setting: Setting, workers: int | None = None) -> None:
+        self._setting = setting
+        self._slots = workers or _processors()
+        self._wanted = 0
+        self._tasks: Iterator[Task] = iter(())
+        self._chunk_size = CHUNK
         self._again: deque[Task] = deque()
         self._deaths: Counter[int] = Counter()  # by task: processes that ended at its file
         self._fruitless = 0
         self._selector = selectors.DefaultSelector()
         self._shared = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115 (see __exit__)
-        self._shared.truncate(max(1, workers) * STATE.size)  # nothing cannot be mapped
+        self._shared.truncate(self._slots * STATE.size)
         self._state = mmap.mmap(self._shared.fileno(), 0)
         self._log = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115 (see __exit__)
-        self._free = list(range(workers))
+        self._free = list(range(self._slots))
         self._workers: list[WorkerProcess] = []
 
     def __enter__(self) -> Self:
@@ -82,9 +67,31 @@ class _Pool:
         self._shared.close()
         self._log.close()
 
-    def results(self) -> Iterator[Result]:
+    def start(self, count: int) -> None:
+        """Start as many processes as ``count`` files are worth, to be ready when they are named."""
+        self._wanted = max(self._wanted, min(self._slots, -(-count // _FILES_A_WORKER)))
+        while len(self._workers) < self._wanted:
+            self._hire()
+
+    def measure(self, tasks: Iterable[Task], count: int) -> Iterator[Result]:
+        """The measures of ``tasks``, which are about ``count``, in any order; call it once.
+
+        A task whose file ended its process twice has the status ``crashed``, one that was not done
+        in time ``timeout``. The processes are at work from now on.
+
+        Raises:
+            PipelineError: from the iterator, where worker processes do not start.
+        """
+        self.start(count)
+        # Of few files each process gets two chunks of the same size.
+        self._chunk_size = min(CHUNK, max(1, -(-count // (2 * max(len(self._workers), 1)))))
+        self._tasks = iter(tasks)
+        self._employ()
+        return self._results()
+
+    def _results(self) -> Iterator[Result]:
         looked = time.monotonic_ns()
-        while self.employ():
+        while self._employ():
             for key, _ in self._selector.select(_PAUSE):
                 worker: WorkerProcess = key.data
                 yield from self._receive(worker)
@@ -97,25 +104,28 @@ class _Pool:
             looked = now
             yield from self._end_late_ones(now)
 
-    def employ(self) -> bool:
-        """Give every worker enough to do, start those that are missing; False when all is done."""
+    def _employ(self) -> bool:
+        """Give every worker enough to do, replace those that ended; False when all is done."""
         for worker in self._workers:
             while worker.wants_more() and (chunk := self._chunk()):
                 worker.give(*chunk)
-        while self._free and (chunk := self._chunk()):
-            slot = self._free.pop()
-            worker = WorkerProcess(self._setting, self._shared, self._state, slot, self._log)
-            self._workers.append(worker)
-            self._selector.register(worker.output, selectors.EVENT_READ, worker)
-            worker.give(*chunk)
+        while len(self._workers) < self._wanted and (chunk := self._chunk()):
+            self._hire().give(*chunk)
         return any(worker.out for worker in self._workers)
+
+    def _hire(self) -> WorkerProcess:
+        slot = self._free.pop()
+        worker = WorkerProcess(self._setting, self._shared, self._state, slot, self._log)
+        self._workers.append(worker)
+        self._selector.register(worker.output, selectors.EVENT_READ, worker)
+        return worker
 
     def _chunk(self) -> tuple[list[Task], bool] | None:
         """The next tasks, those that lost their process first and each of them alone."""
         alone = bool(self._again)
         chunk: list[Task] = []
         size = 0
-        while len(chunk) < self._most and size < _CHUNK_BYTES:
+        while len(chunk) < self._chunk_size and size < _CHUNK_BYTES:
             if alone:
                 task = self._again.popleft() if self._again else None
             else:

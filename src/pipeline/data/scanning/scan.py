@@ -16,7 +16,6 @@ from pipeline.data.scanning.listing import read_listing
 from pipeline.data.scanning.measure import Limits
 from pipeline.data.scanning.parallel import Setting
 from pipeline.data.scanning.scan_cache import ScanCache, checker_key
-from pipeline.data.scanning.stamps import find_files
 from pipeline.errors import DataRefused
 from pipeline.params import ScanParams
 from pipeline.workspace import Workspace
@@ -34,12 +33,12 @@ def scan(workspace: Workspace, params: ScanParams) -> None:
     """
     listing = read_listing(workspace.metadata).sort_by("file_name").combine_chunks()
     names = listing["file_name"].combine_chunks()
-    found = find_files(workspace.data, names)
     limits = Limits(max_bytes=params.max_bytes, max_pixels=params.max_pixels)
     setting = Setting(workspace.data, limits, timeout=params.timeout, memory=params.memory)
     cache = ScanCache(workspace.state / "scan", checker_key(params))
-    measured = measure_listed(setting, names, found.stamps, cache)
-    manifest = _assemble(listing, measured, _unlisted(workspace.data, found.unlisted))
+    measured = measure_listed(setting, names, cache)
+    unlisted = _unlisted(workspace.data, measured.unlisted)
+    manifest = _assemble(listing, measured.table, unlisted)
     write_table(workspace.manifest, manifest)
     _summarise(workspace, manifest)
 

@@ -130,11 +130,6 @@ class ScanCache:
         self._folder.mkdir(parents=True, exist_ok=True)
         return FingerprintFile(self._folder, count)
 
-    def emptied(self) -> ScanCache:
-        """This cache, after it has forgotten everything."""
-        (self._folder / "index.json").unlink(missing_ok=True)
-        return self
-
     def save(
         self, table: pa.Table, fingerprints: FingerprintFile | Remembered, proposals: int | None
     ) -> None:
