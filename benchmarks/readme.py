@@ -54,7 +54,7 @@ def comparison(result: dict[str, Any]) -> str:
     for row in result["rows"]:
         if row["peer_name"] is not None:
             ours, peer = (_value(row[who], row["unit"]) for who in ("ours", "peer"))
-            ratio = "" if row["ratio"] is None else f"{row['ratio']:.3g}"
+            ratio = _ratio(row)
             name = f"{row['case']}: {row['metric']}"
             lines.append(f"| {name} | {ours} | {peer} | {row['peer_name']} | {ratio} |")
     return "\n".join([*lines, "", _note(result)])
@@ -65,7 +65,7 @@ def _all_rows(result: dict[str, Any]) -> str:
     for row in result["rows"]:
         ends = [_value(row[end], "") for end in ("low", "high") if row[end] is not None]
         peer = "" if row["peer"] is None else _value(row["peer"], row["unit"])
-        ratio = "" if row["ratio"] is None else f"{row['ratio']:.3g}"
+        ratio = _ratio(row)
         lines.append(
             f"| {row['case']}: {row['metric']} | {_value(row['ours'], row['unit'])}"
             f" | {' – '.join(ends)} | {peer} | {row['peer_name'] or ''} | {ratio} |"
@@ -75,7 +75,14 @@ def _all_rows(result: dict[str, Any]) -> str:
 
 def _value(value: float, unit: str) -> str:
     digits = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-    return f"{digits} {unit}".rstrip()
+    return digits if unit == "1/s" else f"{digits} {unit}".rstrip()  # the metric says per second
+
+
+def _ratio(row: dict[str, Any]) -> str:
+    ratio = row["ratio"]
+    if ratio is None:
+        return ""
+    return f"{ratio:,.0f}" if ratio >= 1000 else f"{ratio:.3g}"
 
 
 def _note(result: dict[str, Any]) -> str:
@@ -88,7 +95,13 @@ def _note(result: dict[str, Any]) -> str:
     )
 
 
-TABLES: dict[str, Callable[[dict[str, Any]], str]] = {"main-run": main_run}
+def near(result: dict[str, Any]) -> str:
+    """All kinds of copies together; docs/benchmarks.md has each."""
+    rows = [row for row in result["rows"] if "planted copies, " not in row["case"]]
+    return comparison(result | {"rows": rows})
+
+
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {"main-run": main_run, "data-near": near}
 
 
 def render(text: str) -> str:
