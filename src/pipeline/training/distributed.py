@@ -98,6 +98,22 @@ class Ranks:
         """What the first process holds; ``content`` of the others is not looked at."""
         return content
 
+    def require_same(self, key: str) -> None:
+        """Check that all processes are about to train the same.
+
+        Args:
+            key: of the training, see `training.checkpoint.training_key`.
+
+        Raises:
+            PipelineError: the first process's is another.
+        """
+        if self.from_first(key.encode()) != key.encode():
+            raise PipelineError(
+                "params.yaml, the packed images, the code or the libraries are not those of the"
+                f" first process (this is number {self.rank}); give all machines of a training the"
+                " same"
+            )
+
 
 ALONE = Ranks(torch.device("cpu"))
 

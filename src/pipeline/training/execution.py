@@ -18,12 +18,15 @@ from torch import Tensor, nn
 
 from pipeline.errors import PipelineError
 from pipeline.training.plan import Execution, Plan
+from pipeline.vision.models.classifier import Outputs
+from pipeline.vision.models.outputs import logits_in
 from pipeline.vision.precision import autocast
 
 EXECUTIONS: tuple[Execution, ...] = ("eager", "compiled", "cuda_graphs")
 
-Passes = Callable[[Tensor], Tensor]
-"""Images (B, C, H, W) to logits (B, K), in training mode and by the plan's precision."""
+Passes = Callable[[Tensor], Outputs]
+"""Images (B, C, H, W) to logits (B, K), perhaps beside more (`vision.models.outputs`), in training
+mode and by the plan's precision."""
 
 TOLERANCE = 0.01
 """Relative, of gradients; beside what the precision itself costs them."""
@@ -61,15 +64,20 @@ def training_passes(model: nn.Module, plan: Plan, *, images: int, image_size: in
         image_size: of a full batch.
     """
     if plan.execution == "eager":
-        return partial(logits_of, model, plan)
+        return partial(outputs_of, model, plan)
     return _OneShape(model, plan, (images, image_size))
 
 
 def logits_of(model: nn.Module, plan: Plan, pixels: Tensor) -> Tensor:
     """By the plan's precision and memory format alone: what validation does, too."""
+    return logits_in(outputs_of(model, plan, pixels))
+
+
+def outputs_of(model: nn.Module, plan: Plan, pixels: Tensor) -> Outputs:
+    """As `logits_of`, all of it."""
     with autocast(pixels.device, plan.precision):
-        logits: Tensor = model(_stored(pixels, plan))
-    return logits
+        outputs: Outputs = model(_stored(pixels, plan))
+    return outputs
 
 
 def _stored(pixels: Tensor, plan: Plan) -> Tensor:
@@ -83,9 +91,9 @@ class _OneShape:
         self._model, self._plan, self._shape = model, plan, shape
         self._made: Passes | None = None
 
-    def __call__(self, pixels: Tensor) -> Tensor:
+    def __call__(self, pixels: Tensor) -> Outputs:
         if (pixels.shape[0], pixels.shape[3]) != self._shape:
-            return logits_of(self._model, self._plan, pixels)
+            return outputs_of(self._model, self._plan, pixels)
         pixels = _stored(pixels, self._plan)
         graphs = self._plan.execution == "cuda_graphs"
         with autocast(pixels.device, self._plan.precision, cache=not graphs):
@@ -120,9 +128,9 @@ class _Wrapper(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        logits: Tensor = self.model(pixels)
-        return logits
+    def forward(self, pixels: Tensor) -> Outputs:
+        outputs: Outputs = self.model(pixels)
+        return outputs
 
 
 def _captured(model: nn.Module, pixels: Tensor) -> Passes:
@@ -148,7 +156,7 @@ def disagreement(
     model: nn.Module,
     plan: Plan,
     pixels: Tensor,
-    loss: Callable[[Tensor], Tensor],
+    loss: Callable[[Any], Tensor],
     *,
     make: Callable[..., Passes] = training_passes,
 ) -> str | None:
@@ -160,7 +168,7 @@ def disagreement(
     Args:
         model: on the device of ``pixels``; it stays as it is.
         pixels: (B, C, H, W), a full batch.
-        loss: of its logits.
+        loss: of what its passes give; it should depend on all of that.
     """
     batches = (pixels.flip(0), pixels)
     eager = Plan(plan.precision, plan.threads, plan.memory_format)
@@ -178,7 +186,7 @@ def _results(
     model: nn.Module,
     plan: Plan,
     batches: tuple[Tensor, ...],
-    loss: Callable[[Tensor], Tensor],
+    loss: Callable[[Any], Tensor],
     make: Callable[..., Passes],
 ) -> dict[str, Tensor]:
     """What there is to compare after ``batches``, each as one float64 vector."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pipeline.console import logger, progress
 from pipeline.journal import Journal
+from pipeline.params import VariantParams
 from pipeline.training.checkpoint import (
     Checkpoint,
     CheckpointFolder,
@@ -27,11 +28,11 @@ from pipeline.training.plan import Plan
 from pipeline.training.probe import plan_for
 from pipeline.training.profile import Profile, profile_table
 from pipeline.training.system import system_metrics
-from pipeline.training.task import Task, build_network, build_splits
+from pipeline.training.task import Task, build_splits
 from pipeline.vision import models
 from pipeline.vision.models import Classifier
 
-MODEL_CODE = ("__init__.py", "classifier.py", "layers.py", "pretrained.py")
+MODEL_CODE = ("__init__.py", "classifier.py", "layers.py", "outputs.py", "pretrained.py")
 
 SAVE_EVERY = 10.0
 """Seconds: an epoch is saved that ends so long after the last that was. Of a network with millions
@@ -72,11 +73,13 @@ def fit(
 
 def _fit(task: Task, folder: CheckpointFolder | None, plans: Path, ranks: Ranks) -> Fitted:
     checkpoint = _load(folder, ranks)
-    network = build_network(task)
+    network = task.network()
     train, val = build_splits(task)
 
     def build_trainer(model: Classifier, plan: Plan, ranks: Ranks = ALONE) -> Trainer:
-        return Trainer(model, task.settings, plan, task.policy, train=train, val=val, ranks=ranks)
+        return task.trainer(
+            model, task.settings, plan, task.policy, train=train, val=val, ranks=ranks
+        )
 
     history, best = list[Epoch](), snapshot(network)
     if checkpoint is None:
@@ -133,19 +136,21 @@ def _load(folder: CheckpointFolder | None, ranks: Ranks) -> Checkpoint | None:
     return Checkpoint.from_bytes(content) if content else None
 
 
-def training_code(model: str) -> list[Path]:
-    """The files of code that shape a training's result. Another network's file is none of them."""
+def training_code(settings: VariantParams) -> list[Path]:
+    """The files of code that shape a training's result. Another network's are none of them."""
     training, package = Path(__file__).parent, Path(__file__).parent.parent
     vision = package / "vision"
-    later = {vision / name for name in ("card.py", "inference.py", "preview.py", "views.py")}
-    return [
+    names = ("card.py", "inference.py", "preview.py", "reconstruction.py", "views.py")
+    later = {vision / name for name in names}
+    common = [
         *sorted(training.glob("*.py")),
         *sorted(set(vision.glob("*.py")) - later),
         package / "data" / "pack.py",
         package / "data" / "pixels.py",
         *(vision / "models" / name for name in MODEL_CODE),
-        models.module_file(model),
     ]
+    own = models.code_files(settings.model, settings.architecture)
+    return [*common, *(file for file in own if file not in common)]
 
 
 def _ended(trainer: Trainer, history: list[Epoch]) -> bool:
@@ -170,17 +175,12 @@ def _epochs(
                 advance=lambda count, note=note: bar.advance(count, note),  # type: ignore[misc]
             )
             speed = images / (time.perf_counter() - began)
-            epoch = Epoch(
-                number + 1,
-                trainer.lr((number + 1) * trainer.steps_per_epoch - 1),
-                *(train_loss, train_accuracy),
-                *trainer.validate(),
-            )
-            measured = asdict(epoch) | {"images_per_second": speed}
+            epoch = trainer.summary(number, train_loss, train_accuracy)
+            measured = epoch.row() | {"images_per_second": speed}
             del measured["epoch"]
             if journal:
                 journal.append(epoch.epoch, measured | system_metrics(trainer.device))
-            note = f"epoch {epoch.epoch}: validation {100 * epoch.val_balanced_accuracy:.1f} %"
+            note = str(epoch)
             history.append(epoch)
             yield epoch
     if len(history) < epochs:

@@ -17,7 +17,8 @@ from pipeline.training.ema import Average
 from pipeline.training.environment import derived_seed
 from pipeline.training.execution import logits_of, training_passes
 from pipeline.training.freezing import frozen_norms
-from pipeline.training.objective import cross_entropy, hard_mass, soft_cross_entropy
+from pipeline.training.history import Epoch
+from pipeline.training.objective import Labels, hard_mass
 from pipeline.training.optimizer import build_optimizer, guarded_step
 from pipeline.training.plan import Plan
 from pipeline.training.profile import NoProfile, Profile
@@ -28,6 +29,8 @@ from pipeline.vision.augmentation import Policy
 from pipeline.vision.batches import Images, balanced_order, epoch_order
 from pipeline.vision.metrics import Sample, accuracy, balanced_accuracy
 from pipeline.vision.mixing import neighbours
+from pipeline.vision.models.classifier import Outputs
+from pipeline.vision.models.outputs import logits_in
 from pipeline.vision.randomness import repeated
 
 READ_BACK = 50
@@ -59,7 +62,8 @@ class Trainer:
     ) -> None:
         """
         Args:
-            model: maps float32 (B, C, H, W) in [0, 1] to logits (B, K) and changes in place.
+            model: maps float32 (B, C, H, W) in [0, 1] to logits (B, K), in training perhaps to
+                more (`models.outputs`), and changes in place.
             ranks: the processes that train it together; all of them call each method alike.
         """
         self.device = train.images.device
@@ -202,17 +206,23 @@ class Trainer:
             pixels, part = self._mixing(pixels, keys, partners, seed=seed, epoch=epoch)
             mass = torch.lerp(mass[partners], mass, part[:, None])
         enter("forward")
-        logits = self._passes(pixels)  # (B, K)
+        outputs = self._passes(pixels)
         enter("loss")
         targets = self.train.images.targets[positions]
-        loss = self._loss(logits, targets, self.train.weights[positions], mass)
+        labels = self._labels(targets, self.train.weights[positions], mass)
+        loss, hits = self._judge(outputs, pixels, labels)
         if share < 1.0:
             loss = loss * share
         enter("backward")
         scaling = self.optimizer.loss_scale
         torch.autograd.backward(loss if scaling is None else loss * scaling.scale)
         enter("the rest")
-        return loss.detach(), logits.detach().argmax(dim=1) == targets
+        return loss.detach(), hits
+
+    def _judge(self, outputs: Outputs, pixels: Tensor, labels: Labels) -> tuple[Tensor, Tensor]:
+        """The mean loss of a batch, and (B,) ``bool``: which images were right."""
+        loss = labels.loss(self.model, outputs, pixels)
+        return loss, logits_in(outputs).detach().argmax(dim=1) == labels.targets
 
     def _look_up(self, drawn: Tensor) -> tuple[Tensor, Tensor]:
         """The positions of images and the keys of their random numbers, see `step`."""
@@ -222,13 +232,13 @@ class Trainer:
         occurrences = torch.div(drawn, len(self.train), rounding_mode="floor")
         return positions, repeated(self.train.images.keys[positions], occurrences)
 
-    def _loss(
-        self, logits: Tensor, targets: Tensor, weights: Tensor, mass: Tensor | None
-    ) -> Tensor:
-        smoothing = self.settings.label_smoothing
-        if mass is None:
-            return cross_entropy(logits, targets, weights, label_smoothing=smoothing)
-        return soft_cross_entropy(logits, mass, label_smoothing=smoothing)
+    def _labels(self, targets: Tensor, weights: Tensor, mass: Tensor | None) -> Labels:
+        return Labels(targets, weights, mass, self.settings.label_smoothing)
+
+    def summary(self, epoch: int, train_loss: float, train_accuracy: float) -> Epoch:
+        """What the epoch that is number ``epoch``, from 0, came to, the val split included."""
+        last = self.lr((epoch + 1) * self.steps_per_epoch - 1)
+        return Epoch(epoch + 1, last, train_loss, train_accuracy, *self.validate())
 
     @torch.inference_mode()
     def validate(self) -> tuple[float, float, float]:
@@ -244,7 +254,8 @@ class Trainer:
             for positions in torch.split(own, VALIDATION_BATCH)
         ]
         logits = self.ranks.gather(torch.cat(parts).float(), len(self.val))  # (N, K)
-        loss = self._loss(logits, images.targets, self.val.weights, self.val.mass).item()
+        labels = self._labels(images.targets, self.val.weights, self.val.mass)
+        loss = labels.cross_entropy(logits).item()
         if not math.isfinite(loss):
             raise PipelineError(
                 f"the loss of the validation images is {loss}; lower the learning rate 'lr'"

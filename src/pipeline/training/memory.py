@@ -11,9 +11,8 @@ import gc
 import torch
 
 from pipeline.errors import PipelineError
-from pipeline.training.loop import Trainer
 from pipeline.training.plan import Plan
-from pipeline.training.task import Task, build_network, build_splits
+from pipeline.training.task import Task, build_splits
 
 
 def too_large(task: Task, processes: int) -> PipelineError:
@@ -48,8 +47,8 @@ def _fits(task: Task, images: int) -> bool:
     plan = Plan("float32", torch.get_num_threads())
     try:
         train, val = build_splits(task)
-        trainer = Trainer(
-            build_network(task), task.settings, plan, task.policy, train=train, val=val
+        trainer = task.trainer(
+            task.network(), task.settings, plan, task.policy, train=train, val=val
         )
         batch = torch.arange(min(images, len(train)), device=task.device)
         for _ in range(2):  # the optimiser's buffers and the kernels' choice come with the first

@@ -1,4 +1,4 @@
-"""What a training minimises: weighted cross-entropy with label smoothing.
+"""What a training minimises: weighted cross-entropy with label smoothing, or a network's own loss.
 
 The target of an image is its class or, where its label is soft or mixed with another's, a *mass*
 for each class: how much the image counts as one of it. An image of weight w and class k is the mass
@@ -7,11 +7,15 @@ w there and 0 elsewhere, and both give the same loss.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.errors import DataRefused
+from pipeline.vision.models.classifier import Outputs
+from pipeline.vision.models.outputs import Supervision, loss_of
 
 
 def class_weights(targets: Tensor, sample_weights: Tensor, *, num_classes: int) -> Tensor:
@@ -79,6 +83,32 @@ def soft_cross_entropy(logits: Tensor, mass: Tensor, *, label_smoothing: float) 
     if label_smoothing:
         smooth += mass.sum(dim=1, keepdim=True) * (label_smoothing / mass.shape[1])
     return F.cross_entropy(logits.float(), smooth, reduction="none").mean()
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Those of a batch: classes (B,) and weights (B,), or where labels are soft ``mass`` (B, K)."""
+
+    targets: Tensor
+    weights: Tensor
+    mass: Tensor | None
+    smoothing: float
+
+    def cross_entropy(self, logits: Tensor) -> Tensor:
+        """The mean over the batch, scalar, of logits (B, K)."""
+        if self.mass is None:
+            return cross_entropy(logits, self.targets, self.weights, label_smoothing=self.smoothing)
+        return soft_cross_entropy(logits, self.mass, label_smoothing=self.smoothing)
+
+    def loss(self, model: nn.Module, outputs: Outputs, pixels: Tensor) -> Tensor:
+        """The mean over the batch, scalar, of what ``model`` gave in training for ``pixels``."""
+        if isinstance(outputs, Tensor):
+            return self.cross_entropy(outputs)
+        mass = self.mass
+        if mass is None:
+            mass = hard_mass(self.targets, self.weights, outputs[0].shape[1])
+        supervision = Supervision(pixels, mass, self.smoothing, self.cross_entropy)
+        return loss_of(model, outputs, supervision)
 
 
 def hard_mass(targets: Tensor, weights: Tensor, num_classes: int) -> Tensor:

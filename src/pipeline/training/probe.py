@@ -21,6 +21,8 @@ from pipeline.training.plan import Plan
 from pipeline.training.race import Step, Unusable
 from pipeline.training.task import Task
 from pipeline.vision.models import Classifier
+from pipeline.vision.models.classifier import Outputs
+from pipeline.vision.models.outputs import auxiliaries_in, logits_in
 
 CPU_IMAGES = (8, 32)
 """Fewest and most in a measured step on a CPU: with fewer than a batch has, there are more steps
@@ -112,8 +114,14 @@ def _check(scratch: Trainer, batch: Tensor) -> None:
     images, weights = scratch.train.images, scratch.train.weights[batch]
     targets = images.targets[batch]
 
-    def loss(logits: Tensor) -> Tensor:
-        return cross_entropy(logits, targets, weights, label_smoothing=0.0)
+    def loss(outputs: Outputs) -> Tensor:
+        first = logits_in(outputs)
+        if first.ndim != 2:  # drawings of the images, which no label belongs to
+            return first.float().square().mean()
+        main = cross_entropy(first, targets, weights, label_smoothing=0.0)
+        # Whatever the network makes of the rest, its gradient comes by way of each of them.
+        rest = (other.float().square().mean() for other in auxiliaries_in(outputs))
+        return sum(rest, start=main)
 
     try:
         different = disagreement(scratch.model, scratch.plan, images.take(batch), loss)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 
@@ -11,6 +12,7 @@ from pipeline.data.pack import Packed
 from pipeline.params import VariantParams
 from pipeline.training.environment import derived_seed
 from pipeline.training.freezing import freeze
+from pipeline.training.loop import Trainer
 from pipeline.training.splits import Split, make_splits
 from pipeline.vision import models
 from pipeline.vision.augmentation import Policy
@@ -22,13 +24,15 @@ from pipeline.vision.models.pretrained import Pretrained, load_pretrained
 class Task:
     """What is to be trained, and on what."""
 
+    trainer: ClassVar[type[Trainer]] = Trainer
+
     variant: str
     settings: VariantParams
     policy: Policy
     packed: Packed
     device: torch.device
     pretrained: Pretrained | None = None
-    """What `load_pretrained` gives for ``settings.pretrained``."""
+    """What ``settings.pretrained`` or ``settings.pretraining`` gives."""
 
     @property
     def pretrained_digest(self) -> str | None:
@@ -39,6 +43,10 @@ class Task:
     def where(self) -> str:
         """Its section of ``params.yaml``, for messages."""
         return f"variants.{self.variant}"
+
+    def network(self) -> Classifier:
+        """The network as its training begins, see `build_network`."""
+        return build_network(self)
 
 
 def pretrained_weights(settings: VariantParams, *, root: Path, where: str) -> Pretrained | None:
@@ -63,16 +71,7 @@ def build_network(task: Task) -> Classifier:
     """
     settings = task.settings
     torch.manual_seed(derived_seed("weights", settings.seed, task.variant))
-    network = models.build(
-        settings.model,
-        channels=task.packed.channels,
-        num_classes=len(task.packed.classes),
-        image_size=settings.image_size,
-        architecture=settings.architecture,
-        mean=task.packed.mean,
-        std=task.packed.std,
-        where=task.where,
-    )
+    network = untrained_network(task)
     if settings.progressive_resizing is not None:
         start = settings.progressive_resizing.start
         models.try_out(
@@ -83,6 +82,25 @@ def build_network(task: Task) -> Classifier:
     freeze(network.net, settings.freeze, where=task.where)
     network.views = settings.test_time_augmentation
     return network
+
+
+def untrained_network(task: Task) -> Classifier:
+    """The network that the settings name, its weights from torch's global generator.
+
+    Raises:
+        ConfigurationError: it cannot be built so, or not for such images.
+    """
+    settings = task.settings
+    return models.build(
+        settings.model,
+        channels=task.packed.channels,
+        num_classes=len(task.packed.classes),
+        image_size=settings.image_size,
+        architecture=settings.architecture,
+        mean=task.packed.mean,
+        std=task.packed.std,
+        where=task.where,
+    )
 
 
 def build_splits(task: Task) -> tuple[Split, Split]:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import sha256_file
 from pipeline.console import logger
 from pipeline.data.pack import Packed
-from pipeline.errors import PipelineError
 from pipeline.params import Params
 from pipeline.training.checkpoint import hold, prune, training_key
 from pipeline.training.distributed import Ranks
 from pipeline.training.environment import ending_cleanly, reproducible, resolve_device
 from pipeline.training.fit import Fitted, fit, training_code
-from pipeline.training.history import Epoch, best_epoch
+from pipeline.training.history import best_epoch, rows
 from pipeline.training.launch import join, launch, processes_to_launch
-from pipeline.training.task import Task, pretrained_weights
+from pipeline.training.pretraining.pretrain import check_pretraining, first_weights
+from pipeline.training.task import Task
 from pipeline.vision import models
 from pipeline.vision.augmentation import build_policy
 from pipeline.vision.card import WEIGHTS, ModelCard, save_model
@@ -41,7 +41,13 @@ def train(workspace: Workspace, params: Params, variant: str) -> None:
             of several processes ended.
     """
     settings = params.variant(variant)
-    models.check_model(settings.model, where=f"variants.{variant}.model")
+    models.check_architecture(
+        settings.model,
+        image_size=settings.image_size,
+        architecture=settings.architecture,
+        where=f"variants.{variant}",
+    )
+    check_pretraining(settings, where=f"variants.{variant}")
     described_policy, where = params.policy(variant)
     policy, device = build_policy(described_policy, where=where), resolve_device(settings.device)
     processes = processes_to_launch(settings.processes, device)
@@ -50,8 +56,9 @@ def train(workspace: Workspace, params: Params, variant: str) -> None:
         return
     with ending_cleanly(), join(device) as ranks:
         packed = Packed.load(workspace.packed, copies=True)
-        weights = pretrained_weights(settings, root=workspace.root, where=f"variants.{variant}")
-        task = Task(variant, settings, policy, packed, ranks.device, weights)
+        start = Task(variant, settings, policy, packed, ranks.device)
+        first = first_weights(workspace, start, described_policy, ranks=ranks)
+        task = replace(start, pretrained=first.weights)
         described = {
             **settings.model_dump(mode="json", exclude={"profile"}),
             "policy": described_policy,
@@ -59,17 +66,12 @@ def train(workspace: Workspace, params: Params, variant: str) -> None:
             "pretrained_digest": task.pretrained_digest,
         }
         key = training_key(
-            variant, described, data_digest=packed.digest, code=training_code(settings.model)
+            variant, described, data_digest=packed.digest, code=training_code(settings)
         )
-        if ranks.from_first(key.encode()) != key.encode():
-            raise PipelineError(
-                f"{workspace.root}: params.yaml, the packed images, the code or the libraries are"
-                f" not those of the first process (this is number {ranks.rank}); give all machines"
-                " of a training the same"
-            )
+        ranks.require_same(key)
         plans = workspace.state / "plans"
         if ranks.first:
-            _train(workspace, task, described, key, plans, ranks)
+            _train(workspace, task, described, key, plans, ranks, first.files)
         else:
             with reproducible(task.device):
                 fit(task, None, plans=plans, ranks=ranks)
@@ -82,8 +84,9 @@ def _train(
     key: str,
     plans: Path,
     ranks: Ranks,
+    files: Mapping[str, bytes],
 ) -> None:
-    """As the process that writes."""
+    """As the process that writes; ``files`` are further ones for the model's folder."""
     from pipeline.tracking import mirror
 
     variant = task.variant
@@ -102,13 +105,14 @@ def _train(
         prune(workspace.checkpoints)
         with reproducible(task.device):
             fitted = fit(task, folder, plans=plans, ranks=ranks)
-        save_model(output, fitted.network, _card(task, fitted, key), _rows(fitted.history))
+        card, history = _card(task, fitted, key), rows(fitted.history)
+        save_model(output, fitted.network, card, history, more=files)
         run.finish(sha256_file(output / WEIGHTS))
     best = best_epoch(fitted.history)
     logger.info(
         "%s: kept epoch %d of %d, balanced accuracy %.1f %% on the validation images;"
         " wrote %s, model.json and history.csv to %s",
-        *(variant, best.epoch, len(fitted.history), 100 * best.val_balanced_accuracy),
+        *(variant, best.epoch, len(fitted.history), 100 * best.row()["val_balanced_accuracy"]),
         *(WEIGHTS, output.relative_to(workspace.root)),
     )
 
@@ -133,11 +137,3 @@ def _card(task: Task, fitted: Fitted, key: str) -> ModelCard:
         test_time_augmentation=settings.test_time_augmentation,
         pretrained=task.pretrained_digest,
     )
-
-
-def _rows(history: list[Epoch]) -> list[dict[str, float]]:
-    """For ``history.csv``: six digits are more than a curve shows."""
-    return [
-        {name: float(f"{value:.6g}") if name != "epoch" else value for name, value in row.items()}
-        for row in map(asdict, history)
-    ]

@@ -87,6 +87,8 @@ def save_model(
     classifier: Classifier,
     card: ModelCard,
     history: Sequence[Mapping[str, float]],
+    *,
+    more: Mapping[str, bytes] | None = None,
 ) -> None:
     """Write the model to ``folder``, which is replaced whole. Equal models give equal bytes.
 
@@ -95,6 +97,7 @@ def save_model(
         classifier: the trained network, on any device and in any memory format.
         card: its card.
         history: a row per epoch, all with the same keys.
+        more: further files, by their paths inside.
     """
     state = classifier.state_dict()
     weights = {name: state[name].detach().cpu().contiguous().clone() for name in _names(classifier)}
@@ -105,6 +108,9 @@ def save_model(
             writer = csv.DictWriter(file, list(history[0]) if history else [], lineterminator="\n")
             writer.writeheader()
             writer.writerows(history)
+        for name, content in (more or {}).items():
+            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+            (temporary / name).write_bytes(content)
 
 
 def load_classifier(

@@ -17,7 +17,14 @@ from pipeline.vision.models import Classifier
 from pipeline.vision.precision import autocast
 from pipeline.vision.views import mean_logits
 
-__all__ = ["ModelCard", "best_device", "decode_for_model", "load_classifier", "predict_logits"]
+__all__ = [
+    "ModelCard",
+    "best_device",
+    "decode_for_model",
+    "device_batch",
+    "load_classifier",
+    "predict_logits",
+]
 
 _WORTH_PROGRESS = 20_000
 """Images from which on a prediction shows how far it is."""
@@ -87,7 +94,7 @@ def predict_logits(
             progress(what or "", len(rows)) if show else contextlib.nullcontext() as step,
         ):
             for start in range(0, len(rows), batch_size):
-                batch = _batch(images[rows[start : start + batch_size]], place, image_size)
+                batch = device_batch(images[rows[start : start + batch_size]], place, image_size)
                 predicted = mean_logits(classifier, batch, classifier.views, layout)
                 logits[start : start + batch_size] = predicted.cpu().numpy()
                 if step is not None:
@@ -97,7 +104,7 @@ def predict_logits(
     return logits
 
 
-def _batch(images: NDArray[np.uint8], device: torch.device, image_size: int) -> Tensor:
+def device_batch(images: NDArray[np.uint8], device: torch.device, image_size: int) -> Tensor:
     """(n, H, W, C) ``uint8`` -> (n, C, image_size, image_size) ``float32`` on the device."""
     stored = torch.from_numpy(np.ascontiguousarray(images))
     if device.type == "cuda":

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pipeline.vision.ranking import Ranking
+
 Floats = NDArray[np.float64]
 CALIBRATION_BINS = 15
 """As in Guo et al., On Calibration of Modern Neural Networks, 2017."""
@@ -92,6 +94,26 @@ class Sample:
         return upper.clip(0, CALIBRATION_BINS - 1)
 
     @cached_property
+    def class_columns(self) -> NDArray[np.float32]:
+        """(N, 3 K) of 0 and 1: whether the image is of each class, was taken for it, and both."""
+        classes = np.arange(self.num_classes)
+        actual = self.targets[:, None] == classes
+        predicted = self.predicted[:, None] == classes
+        columns = np.concatenate([actual, predicted, actual & predicted], axis=1)
+        return columns.astype(np.float32)
+
+    @cached_property
+    def bin_columns(self) -> NDArray[np.float32]:
+        """(N, `CALIBRATION_BINS`) of 0 and 1: whether the confidence falls into each bin."""
+        bins = self.calibration_bins[:, None] == np.arange(CALIBRATION_BINS)
+        return bins.astype(np.float32)
+
+    @cached_property
+    def calibration_gaps(self) -> Floats:
+        """(N, `CALIBRATION_BINS`): correct (0 or 1) minus confidence, in the confidence's bin."""
+        return np.asarray(self.bin_columns * (self.correct - self.confidence)[:, None])
+
+    @cached_property
     def rankings(self) -> dict[int, Ranking]:
         """Per scored class the images by ascending score; of two classes only class 1 is scored."""
         scored = [1] if self.num_classes == 2 else range(self.num_classes)
@@ -105,35 +127,11 @@ class Sample:
 
 
 @dataclass(frozen=True, eq=False)
-class Ranking:
-    """The images of one class among all others, by their score for that class."""
-
-    positives: NDArray[np.int64]
-    """(P,): the images of the class, in any order."""
-    negatives: NDArray[np.int64]
-    """(Q,): all others, ascending by score."""
-    below: NDArray[np.int64]
-    """(P,): how many of ``negatives`` score lower than each positive."""
-    not_above: NDArray[np.int64] | None
-    """(P,): how many score lower or the same; ``None`` where that is ``below``, without ties."""
-
-    @classmethod
-    def of(cls, scores: Floats, positive: NDArray[np.bool_]) -> Ranking:
-        positives, others = np.flatnonzero(positive), np.flatnonzero(~positive)
-        negatives = others[np.argsort(scores[others], kind="stable")]
-        ladder = scores[negatives]
-        below = np.searchsorted(ladder, scores[positives], side="left")
-        not_above = np.searchsorted(ladder, scores[positives], side="right")
-        tied = bool((below != not_above).any())
-        return cls(positives, negatives, below, not_above if tied else None)
-
-
-@dataclass(frozen=True, eq=False)
 class Drawn:
     """A sample in which image i occurs ``counts[..., i]`` times; leading axes are resamples.
 
     Counts are whole numbers in float32, which matrix products are fast on and which stays exact up
-    to 2**24 images.
+    to 2**24 images. Times a weight for each image they make every metric a weighted one.
     """
 
     sample: Sample
@@ -152,17 +150,13 @@ class Drawn:
     @cached_property
     def by_class(self) -> tuple[Floats, Floats, Floats]:
         """Three times (..., K): images of each class, predictions of it, and both at once."""
-        classes = np.arange(self.sample.num_classes)
-        actual = self.sample.targets[:, None] == classes
-        predicted = self.sample.predicted[:, None] == classes
-        columns = np.concatenate([actual, predicted, actual & predicted], axis=1)
-        first, second, third = np.split(self.total(columns.astype(np.float32)), 3, axis=-1)
+        first, second, third = np.split(self.total(self.sample.class_columns), 3, axis=-1)
         return first, second, third
 
 
 def accuracy(drawn: Drawn) -> Floats:
     """Share of right predictions."""
-    return _ratio(drawn.total(drawn.sample.correct.astype(np.float32)), drawn.size)
+    return ratio(drawn.total(drawn.sample.correct.astype(np.float32)), drawn.size)
 
 
 def weighted_accuracy(drawn: Drawn) -> Floats:
@@ -171,19 +165,19 @@ def weighted_accuracy(drawn: Drawn) -> Floats:
     Deitsch et al. 2019 measure the solar cells so.
     """
     weights = drawn.sample.weights
-    return _ratio(drawn.total(weights * drawn.sample.correct), drawn.total(weights))
+    return ratio(drawn.total(weights * drawn.sample.correct), drawn.total(weights))
 
 
 def recall(drawn: Drawn) -> Floats:
     """(..., K): share of a class's images that were found; NaN for a class without images."""
     actual, _, hits = drawn.by_class
-    return _ratio(hits, actual)
+    return ratio(hits, actual)
 
 
 def precision(drawn: Drawn) -> Floats:
     """(..., K): share of a class's predictions that are right; NaN for one never predicted."""
     _, predicted, hits = drawn.by_class
-    return _ratio(hits, predicted)
+    return ratio(hits, predicted)
 
 
 def balanced_accuracy(drawn: Drawn) -> Floats:
@@ -194,7 +188,7 @@ def balanced_accuracy(drawn: Drawn) -> Floats:
 def macro_f1(drawn: Drawn) -> Floats:
     """Mean F1 of the classes that have images or predictions."""
     actual, predicted, hits = drawn.by_class
-    return _mean_of_defined(_ratio(2 * hits, actual + predicted))
+    return _mean_of_defined(ratio(2 * hits, actual + predicted))
 
 
 def auroc(drawn: Drawn) -> Floats:
@@ -204,7 +198,10 @@ def auroc(drawn: Drawn) -> Floats:
     over the classes that have images and are not alone (Hand & Till 2001 discuss the choice).
     """
     return _mean_of_defined(
-        np.stack([_area(drawn, ranking) for ranking in drawn.sample.rankings.values()], axis=-1)
+        np.stack(
+            [ratio(*ranking.pairs(drawn.counts)) for ranking in drawn.sample.rankings.values()],
+            axis=-1,
+        )
     )
 
 
@@ -212,15 +209,13 @@ def log_loss(drawn: Drawn) -> Floats:
     """Mean negative log-likelihood in nats; no probability counts as less than float32 resolves."""
     sample = drawn.sample
     truth = np.take_along_axis(sample.probabilities, sample.targets[:, None], axis=1)[:, 0]
-    return _ratio(drawn.total(-np.log(truth.clip(_SMALLEST, 1.0))), drawn.size)
+    return ratio(drawn.total(-np.log(truth.clip(_SMALLEST, 1.0))), drawn.size)
 
 
 def expected_calibration_error(drawn: Drawn) -> Floats:
     """Mean distance of confidence and accuracy over `CALIBRATION_BINS` bins (Guo et al. 2017)."""
-    sample = drawn.sample
-    bins = sample.calibration_bins[:, None] == np.arange(CALIBRATION_BINS)
-    gaps = drawn.total(bins * (sample.correct - sample.confidence)[:, None])
-    return _ratio(np.abs(gaps).sum(axis=-1), drawn.size)
+    gaps = drawn.total(drawn.sample.calibration_gaps)
+    return ratio(np.abs(gaps).sum(axis=-1), drawn.size)
 
 
 def confusion_matrix(sample: Sample) -> NDArray[np.int64]:
@@ -251,23 +246,7 @@ class Metric:
         return float(self.function(sample.drawn()))
 
 
-def _area(drawn: Drawn, ranking: Ranking) -> Floats:
-    """Area under one ROC curve (...): the share of pairs that are ranked right.
-
-    NaN where one side has no images.
-    """
-    found = np.take(drawn.counts, ranking.positives, axis=-1)
-    others = np.take(drawn.counts, ranking.negatives, axis=-1)
-    climbed = np.zeros((*others.shape[:-1], others.shape[-1] + 1), dtype=np.float32)
-    np.cumsum(others, axis=-1, out=climbed[..., 1:])  # negatives among the i lowest
-    beaten = np.take(climbed, ranking.below, axis=-1)
-    if ranking.not_above is not None:
-        beaten = (beaten + np.take(climbed, ranking.not_above, axis=-1)) / 2
-    won = np.einsum("...i,...i->...", beaten, found, dtype=np.float64)
-    return _ratio(won, found.sum(axis=-1, dtype=np.float64) * climbed[..., -1])
-
-
-def _ratio(part: Floats, whole: Floats) -> Floats:
+def ratio(part: Floats, whole: Floats) -> Floats:
     """``part / whole``, NaN where ``whole`` is 0."""
     undefined = np.full(np.broadcast(part, whole).shape, np.nan)
     return np.divide(part, whole, out=undefined, where=np.asarray(whole) > 0)
@@ -276,7 +255,7 @@ def _ratio(part: Floats, whole: Floats) -> Floats:
 def _mean_of_defined(values: Floats) -> Floats:
     """Mean over the last axis of what is not NaN; NaN if nothing is left."""
     defined = np.isfinite(values)
-    return _ratio(np.where(defined, values, 0.0).sum(axis=-1), defined.sum(axis=-1).astype(float))
+    return ratio(np.where(defined, values, 0.0).sum(axis=-1), defined.sum(axis=-1).astype(float))
 
 
 METRICS: dict[str, Metric] = {

@@ -6,8 +6,9 @@ libraries take seconds to import, so that happens only for a name with their pre
 
 from __future__ import annotations
 
+import ast
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,14 +19,17 @@ from torch import Tensor, nn
 from pipeline.errors import ConfigurationError, did_you_mean
 from pipeline.vision.models import timm_models, torchvision_models
 from pipeline.vision.models.classifier import Classifier, Normalise
-from pipeline.vision.models.small_cnn import small_cnn
+from pipeline.vision.models.front import FRONT, build_front
+from pipeline.vision.models.table import MODELS
 
 __all__ = [
     "MODELS",
     "ORIGINS",
     "Classifier",
     "build",
+    "check_architecture",
     "check_model",
+    "code_files",
     "list_models",
     "module_file",
     "try_out",
@@ -38,6 +42,8 @@ _NOT_ARCHITECTURE = {
     *("checkpoint_path", "cache_dir", "pretrained_cfg", "pretrained_cfg_overlay", "features_only"),
 }
 """What the pipeline sets itself, what would load weights, and what gives no logits."""
+
+_FOLDER = Path(__file__).parent
 
 
 def check_model(name: str, *, where: str) -> None:
@@ -67,6 +73,39 @@ def check_model(name: str, *, where: str) -> None:
         raise ConfigurationError(f"params.yaml: {where}: '{name}' is not a model{hint} {end}")
 
 
+def check_architecture(
+    name: str, *, image_size: int, architecture: dict[str, Any], where: str
+) -> None:
+    """Check that one of our own networks can be built so, and take images of such a size.
+
+    Shapes alone are computed, no weight is drawn. A library's network shows only when it is built
+    what it can take, so it passes. Classes and channels are those of the data, which `build` knows.
+
+    Args:
+        name: as a variant's ``model`` names it.
+        image_size: side of the images in pixels.
+        architecture: arguments of the network itself.
+        where: the section of ``params.yaml``, for the message.
+
+    Raises:
+        ConfigurationError: it cannot; the message says why.
+    """
+    check_model(name, where=f"{where}.model")
+    if name not in MODELS:
+        return
+    with torch.device("meta"):
+        build(
+            name,
+            channels=1,
+            num_classes=2,
+            image_size=image_size,
+            architecture=architecture,
+            mean=[0.5],
+            std=[0.5],
+            where=where,
+        )
+
+
 def list_models(grep: str = "") -> list[str]:
     """All names a variant can give as its ``model`` that contain ``grep``, our own first."""
     names = list(MODELS)
@@ -80,6 +119,36 @@ def module_file(model: str) -> Path:
     origin, colon, _ = model.partition(":")
     source: Any = ORIGINS[origin] if colon else MODELS[model]
     return Path(inspect.getfile(source))
+
+
+def code_files(model: str, architecture: dict[str, Any]) -> list[Path]:
+    """The files of this folder that the network ``model`` is made by.
+
+    They are `module_file`, that of its front if ``architecture`` asks for one, and those of this
+    folder that these import, and so on. Other networks' are not among them.
+    """
+    waiting, found = [module_file(model)], set[Path]()
+    if any(key in FRONT for key in architecture):
+        waiting.append(_FOLDER / "front.py")
+    while waiting:
+        file = waiting.pop()
+        if file not in found:
+            found.add(file)
+            waiting += _imported(file)
+    return sorted(found)
+
+
+def _imported(file: Path) -> list[Path]:
+    """The files of this folder that ``file`` imports anything from."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    names = list[str]()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    start = f"{__name__}."
+    inside = (name.removeprefix(start).split(".") for name in names if name.startswith(start))
+    paths = (_FOLDER.joinpath(*parts).with_suffix(".py") for parts in inside)
+    return [path for path in paths if path.is_file()]
 
 
 def build(
@@ -100,7 +169,7 @@ def build(
         channels: of the images, 1 or 3.
         num_classes: how many logits.
         image_size: side of the images in pixels.
-        architecture: arguments of the network itself.
+        architecture: arguments of the network itself, and of what stands before it (`FRONT`).
         mean: per channel, of pixels in [0, 1].
         std: likewise.
         where: what is built, for messages: for example ``variants.resnet18``.
@@ -115,31 +184,34 @@ def build(
                 f"params.yaml: {where}: architecture.{key} is not for '{model}' to choose; "
                 "the pipeline sets it, or has no use for it"
             )
-    arguments = {"channels": channels, "num_classes": num_classes, "image_size": image_size}
     what = f"params.yaml: {where}: '{model}'"
     if architecture:
         what += f" with the architecture {architecture}"
+    own = {key: value for key, value in architecture.items() if key not in FRONT}
+    _check_keys(model, own, where)
     try:
-        net = _build_net(model, arguments, architecture, where)
-    except ConfigurationError:
-        raise
+        front, seen = build_front(architecture, channels=channels, image_size=image_size)
+        sizes = {"channels": seen, "num_classes": num_classes, "image_size": image_size}
+        net = _build_net(model, sizes, own)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"params.yaml: {where}: {error}") from None
     except Exception as error:  # a library's own words on arguments that only it knows
         raise ConfigurationError(
             f"{what} cannot be built for images of {image_size} px: {_one_line(error)}"
         ) from error
-    classifier = Classifier(Normalise(mean, std), net, channels=channels, num_classes=num_classes)
+    classifier = Classifier(
+        Normalise(mean, std), net, channels=channels, num_classes=num_classes, front=front
+    )
     try_out(classifier, image_size, what)
     return classifier
 
 
-def _build_net(
-    model: str, arguments: dict[str, int], architecture: dict[str, Any], where: str
-) -> nn.Module:
-    origin, colon, name = model.partition(":")
-    if colon:
-        net: nn.Module = ORIGINS[origin].build(name, **arguments, architecture=architecture)
-        return net
-    known = [key for key in inspect.signature(MODELS[model]).parameters if key not in arguments]
+def _check_keys(model: str, architecture: dict[str, Any], where: str) -> None:
+    """Refuse what is no argument of one of our own networks; a library knows its own."""
+    if model not in MODELS:
+        return
+    arguments = inspect.signature(MODELS[model]).parameters
+    known = [*(key for key in arguments if key not in _COMMON_ARGUMENTS), *FRONT]
     for key in architecture:
         if key not in known:
             hint = did_you_mean(key, known) or ";"
@@ -147,7 +219,14 @@ def _build_net(
                 f"params.yaml: {where}: architecture.{key} is not an argument of "
                 f"'{model}'{hint} allowed: {', '.join(known)}"
             )
-    return MODELS[model](**arguments, **architecture)
+
+
+def _build_net(model: str, sizes: dict[str, int], architecture: dict[str, Any]) -> nn.Module:
+    origin, colon, name = model.partition(":")
+    if colon:
+        net: nn.Module = ORIGINS[origin].build(name, **sizes, architecture=architecture)
+        return net
+    return MODELS[model](**sizes, **architecture)
 
 
 def try_out(classifier: Classifier, image_size: int, what: str) -> None:
@@ -179,11 +258,6 @@ def try_out(classifier: Classifier, image_size: int, what: str) -> None:
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
 
-
-MODELS: dict[str, Callable[..., nn.Module]] = {
-    "small_cnn": small_cnn,
-}
-"""Own networks: a function of channels, num_classes, image_size and the network's own arguments."""
 
 ORIGINS: dict[str, ModuleType] = {
     "torchvision": torchvision_models,

@@ -26,30 +26,45 @@ class Normalise(nn.Module):
         return torch.addcmul(self.offset, images, self.scale)  # one pass over memory
 
 
-class Classifier(nn.Module):
-    """A network together with its normalisation.
+Outputs = Tensor | tuple[Tensor, ...]
+"""Logits (N, num_classes); in training perhaps a tuple of them and more, see `models.outputs`."""
 
-    Takes ``float32`` (N, C, H, W) in [0, 1], returns logits (N, num_classes). Nothing outside knows
-    mean or standard deviation.
+
+class Classifier(nn.Module):
+    """A network together with its normalisation, and with what stands before it.
+
+    Takes ``float32`` (N, C, H, W) in [0, 1], returns logits (N, num_classes), in training perhaps
+    more (`Outputs`). Nothing outside knows mean or standard deviation.
 
     Attributes:
+        front: filters of the normalised images, see `models.front`; None: the network sees them.
         views: a name of `vision.views.VIEWS`: what `predict_logits` takes the mean over.
     """
 
     views = "none"
 
     def __init__(
-        self, normalise: Normalise, net: nn.Module, *, channels: int, num_classes: int
+        self,
+        normalise: Normalise,
+        net: nn.Module,
+        *,
+        channels: int,
+        num_classes: int,
+        front: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.normalise = normalise
+        self.front = front
         self.net = net
         self.channels = channels
         self.num_classes = num_classes
 
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.net(self.normalise(images))
-        return logits
+    def forward(self, images: Tensor) -> Outputs:
+        images = self.normalise(images)
+        if self.front is not None:
+            images = self.front(images)
+        outputs: Outputs = self.net(images)
+        return outputs
 
     @property
     def num_parameters(self) -> int:

@@ -23,11 +23,16 @@ def first_layer(net: nn.Module) -> str | None:
 
 
 def head_layers(net: nn.Module) -> set[str]:
-    """The names of the layers that give the logits: what timm says they are, or the last one."""
+    """The names of the layers that give the logits: those that an own network lists in ``heads``,
+    what timm says they are, or the last one."""
     whole = net.net if isinstance(net, Classifier) else net
-    if callable(named := getattr(whole, "get_classifier", None)):
+    parts: tuple[nn.Module, ...] = ()
+    if isinstance(listed := getattr(whole, "heads", None), tuple):
+        parts = tuple(whole.get_submodule(name) for name in listed)
+    elif callable(named := getattr(whole, "get_classifier", None)):
         heads = named()
         parts = heads if isinstance(heads, tuple) else (heads,)
+    if parts:
         inside = {id(module) for part in parts for module in part.modules()}
         found = {name for name, layer in matrix_layers(net).items() if id(layer) in inside}
         if found:

@@ -1,0 +1,1 @@
+"""Pretraining without labels: weights that a classifier starts from, learned from images alone."""
