@@ -34,6 +34,7 @@ from pipeline.params import Params
 from pipeline.workspace import Workspace
 
 BEFORE_TRAINING = ("scan", "validate", "split", "augment")
+OF_A_VARIANT = ("train", "evaluate", "index")
 
 
 @flow(name="training", persist_result=False)
@@ -96,7 +97,7 @@ class _Run:
         return self._run_command.submit(*self._command(name)).result()
 
     def variants(self) -> None:
-        """Train every variant and evaluate it at once, side by side as far as there is room.
+        """Train, evaluate and index every variant, side by side as far as there is room.
 
         Raises:
             StageFailed: of some variants a stage failed; the others are done.
@@ -105,7 +106,9 @@ class _Run:
         def submit(stage: str, slot: variants.Slot) -> PrefectFuture[Any]:
             return self._run_stage.submit(*self._stage(stage, self._environment | slot))
 
-        chains = [(f"train@{name}", f"evaluate@{name}") for name in self._params.variants]
+        chains = [
+            tuple(f"{stage}@{name}" for stage in OF_A_VARIANT) for name in self._params.variants
+        ]
         failures = variants.run_chains(chains, variants.slots(self._params), submit)
         if len(failures) == 1:
             raise failures[0]

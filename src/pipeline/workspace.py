@@ -55,6 +55,11 @@ class Workspace:
         return self.root / "params.yaml"
 
     @property
+    def presets(self) -> Path:
+        """Recipes that `presets.apply` writes into params.yaml; tracked by git."""
+        return self.root / "presets"
+
+    @property
     def data(self) -> Path:
         return self.root / "data"
 
@@ -117,6 +122,10 @@ class Workspace:
     def report(self, variant: str) -> Path:
         return self.artifacts / "reports" / variant
 
+    def index(self, variant: str) -> Path:
+        """The embeddings of all images by the variant, for ``python -m pipeline search``."""
+        return self.artifacts / "index" / variant
+
     @property
     def leaderboard(self) -> Path:
         return self.artifacts / "leaderboard.csv"
@@ -125,6 +134,11 @@ class Workspace:
     def curves(self) -> Path:
         """The curves of all variants side by side, for ``dvc plots``."""
         return self.artifacts / "curves"
+
+    @property
+    def comparison(self) -> Path:
+        """The page of all variants side by side."""
+        return self.artifacts / "comparison"
 
     @property
     def selection(self) -> Path:

@@ -15,7 +15,7 @@ from pipeline.evaluation.evaluate import evaluate
 from pipeline.params import Params, load
 from pipeline.vision.card import save_model
 from pipeline.workspace import Workspace
-from tests.evaluation.synthetic import make_history
+from tests.evaluation.synthetic import QUICK, make_history
 from tests.packing import augment_params, make_images, make_workspace
 from tests.vision.trained import make_model
 
@@ -37,7 +37,13 @@ def make_project(root: Path, params_text: str) -> Project:
     packed = Packed.load(workspace.packed)
     settings = yaml.safe_load(params_text)
     settings["variants"] = {name: {"model": "small_cnn"} for name in ("first", "second")}
-    settings["evaluate"] |= {"resamples": 200, "gallery": 5}
+    settings["evaluate"] |= QUICK | {"resamples": 200, "gallery": 5}
+    # Those of many figures are drawn in the tests of the report.
+    settings["evaluate"]["sections"] = [
+        name
+        for name in settings["evaluate"]["sections"]
+        if name not in {"invariance", "explanations"}
+    ]
     settings["train"]["device"] = "cpu"
     workspace.params.write_text(yaml.safe_dump(settings), encoding="utf-8")
     for seed, variant in enumerate(settings["variants"]):

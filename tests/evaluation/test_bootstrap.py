@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
@@ -30,7 +32,7 @@ def test_draws_are_held_in_bounded_chunks_and_do_not_depend_on_them():
     chunks = list(draws(images, Resampling(25, 0.95, 3)))
     assert [len(chunk) for chunk in chunks] == [10, 10, 5]
     assert len(next(draws(3 * CHUNK, QUICK))) == 1
-    expected = np.random.default_rng(3).integers(0, images, (25, images))
+    expected = np.random.default_rng(3).integers(0, images, (25, images), dtype=np.uint32)
     for counts, cells in zip(np.concatenate(chunks), expected, strict=True):
         np.testing.assert_array_equal(counts, np.bincount(cells, minlength=images))
 
@@ -113,3 +115,26 @@ def test_a_difference_on_the_same_images_is_surer_than_the_models_own_values():
     assert difference.value == pytest.approx(20 / 400)
     assert 0 < difference.low < difference.value < difference.high
     assert difference.high - difference.low < 0.7 * (alone.high - alone.low)
+
+
+def test_weights_count_in_every_metric():
+    sample = make_sample(200, 3)
+    whole = Sample(sample.targets, sample.probabilities, (sample.weights * 3).round())
+    counted = whole[np.repeat(np.arange(200), whole.weights.astype(int))]
+    weighted = bootstrap(whole, METRICS, QUICK, weighted=True)
+    for name in set(METRICS) - {"weighted_accuracy"}:
+        assert weighted[name].value == pytest.approx(METRICS[name].of(counted), abs=1e-5), name
+        assert weighted[name].low <= weighted[name].value <= weighted[name].high
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ties", [False, True])
+def test_ten_thousand_resamples_of_ten_thousand_images_take_seconds(ties):
+    """Under 2 s of one core for all metrics, AUROC with them; twice that is allowed here."""
+    sample = make_sample(10_000, 2)
+    if ties:
+        rounded = sample.probabilities.round(2)
+        sample = Sample.of(sample.targets, rounded, sample.weights)
+    start = time.process_time()
+    bootstrap(sample, METRICS, Resampling(10_000, 0.95, 0))
+    assert time.process_time() - start < 4

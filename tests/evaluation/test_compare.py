@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import sys
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from pipeline.evaluation.measure import measure
 from pipeline.evaluation.predictions import Predictions
 from pipeline.params import Params, load
 from pipeline.workspace import Workspace
+from tests.evaluation.pages import assert_needs_nothing_else, seen_by_a_browser
 from tests.evaluation.synthetic import make_history, make_packed, make_probabilities
 
 PACKED = make_packed(900, 2)
@@ -39,6 +41,7 @@ def write_evaluation(
     test: float = 1.0,
     parameters: int = 1000,
     packed=PACKED,
+    error: float | None = None,
 ) -> None:
     """An evaluation with the given skill on each split, without a network."""
     rows = np.concatenate([packed.rows("val"), packed.rows("test")])
@@ -53,10 +56,26 @@ def write_evaluation(
     folder = workspace.evaluation(variant)
     predictions.write(folder / "predictions.parquet")
     write_json(folder / "metrics.json", measure(predictions, Resampling(100, 0.95, 0)).as_json())
+    sections = {} if error is None else sections_of(error, parameters)
+    write_json(folder / "sections.json", sections)
     (folder / "curves").mkdir()
     for name in ("roc", "pr", "calibration", "confusion"):
         pd.DataFrame({"x": [0.0, 1.0]}).to_csv(folder / "curves" / f"{name}.csv", index=False)
     training(make_history()).to_csv(folder / "curves" / "training.csv", index=False)
+
+
+def sections_of(error: float, parameters: int) -> dict[str, Any]:
+    """What the sections ``cost`` and ``corruptions`` would have found."""
+    cost = {"multiply_adds": 1000 * parameters, "parameters": parameters}
+    cost |= {"weights_bytes": 4 * parameters, "activations_bytes": 4096}
+    corruptions = {
+        "images": 50,
+        "clean_error": error / 2,
+        "errors": {"fog": [error] * 5, "snow": [error] * 5},
+        "mean_error": {"value": error, "low": error, "high": error},
+        "titles": {"fog": "Fog", "snow": "Snow"},
+    }
+    return {"cost": cost, "corruptions": corruptions}
 
 
 def params_of(workspace: Workspace, *variants: str, metric: str = "balanced_accuracy") -> Params:
@@ -129,7 +148,7 @@ def test_variants_that_params_do_not_name_are_not_looked_at(workspace):
     assert list(leaderboard(workspace).index) == ["kept"]
 
 
-@pytest.mark.parametrize("name", ["metrics.json", "predictions.parquet"])
+@pytest.mark.parametrize("name", ["metrics.json", "predictions.parquet", "sections.json"])
 def test_a_variant_without_an_evaluation_is_named(workspace, name):
     write_evaluation(workspace, "a", val=1.0)
     write_evaluation(workspace, "b", val=1.0)
@@ -195,3 +214,66 @@ def test_the_leaderboard_is_shown(workspace, terminal, monkeypatch, caplog):
     shown = stream.getvalue() if terminal else caplog.text
     assert shown.index("strong") < shown.index("weak")
     assert "strong is the challenger" in caplog.text
+
+
+def comparison(workspace: Workspace) -> str:
+    return (workspace.comparison / "comparison.html").read_text(encoding="utf-8")
+
+
+def compare_three(workspace: Workspace) -> None:
+    write_evaluation(workspace, "weak", val=0.3, test=0.3, parameters=10**4, error=0.6)
+    write_evaluation(workspace, "strong", val=3.0, test=3.0, parameters=10**6, error=0.3)
+    write_evaluation(workspace, "middling", val=1.5, test=1.5, parameters=10**7, error=0.45)
+    write_json(
+        workspace.report("strong") / "timings.json",
+        {"cost": {"batch_1_ms": 1.5, "batch_64_ms": 40.25, "device": "<b>cpu</b>"}},
+    )
+    compare(workspace, params_of(workspace, "weak", "strong", "middling"))
+
+
+def test_the_page_of_the_comparison_tells_quality_cost_and_differences(workspace):
+    compare_three(workspace)
+    text = comparison(workspace)
+    assert_needs_nothing_else(text)
+    assert "strong is the challenger" in text
+    assert "40.2 ms" in text
+    assert "&lt;b&gt;cpu" in text
+    assert text.count("<svg") == 1  # one latency makes no front
+    assert "images that strong has right and weak wrong" in text
+    assert "mCE against weak" in text
+    for value in ("50.0", "75.0", "100.0"):
+        assert f"<b>{value}" in text
+
+
+def test_the_leaderboard_has_cost_significance_and_mean_corruption_error(workspace):
+    compare_three(workspace)
+    board = leaderboard(workspace)
+    assert dict(board["mean_corruption_error"]) == {"strong": 0.5, "middling": 0.75, "weak": 1.0}
+    assert board.loc["strong", "test_mcnemar_p"] == 1.0
+    assert board.loc["weak", "test_mcnemar_p"] < 0.05
+    assert list(board["multiply_adds"]) == [10**9, 10**10, 10**7]
+
+
+def test_another_variant_can_be_the_reference(workspace):
+    write_evaluation(workspace, "a", val=1.0, error=0.2)
+    write_evaluation(workspace, "b", val=2.0, error=0.4)
+    params = params_of(workspace, "a", "b")
+    changed = params.compare.model_copy(update={"reference": "b"})
+    compare(workspace, params.model_copy(update={"compare": changed}))
+    assert dict(leaderboard(workspace)["mean_corruption_error"]) == {"b": 1.0, "a": 0.5}
+
+
+def test_without_those_sections_the_comparison_goes_without_them(workspace):
+    write_evaluation(workspace, "a", val=1.0)
+    compare(workspace, params_of(workspace, "a"))
+    assert_needs_nothing_else(comparison(workspace))
+    assert np.isnan(leaderboard(workspace).loc["a", "mean_corruption_error"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_browser_shows_the_comparison_without_a_complaint(workspace, tmp_path, chromium, width):
+    compare_three(workspace)
+    seen = seen_by_a_browser(comparison(workspace), tmp_path, chromium, width=width)
+    assert seen["sections"] == ["verdict", "quality", "cost", "corruptions", "flips"]
+    assert (seen["wide"], seen["broken"], seen["unreachable"]) == (0, 0, 0)

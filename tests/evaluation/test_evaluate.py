@@ -8,17 +8,20 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 
 from pipeline.artifacts import sha256_file, write_json
 from pipeline.data.pack import Packed
 from pipeline.errors import ConfigurationError, DataRefused, PipelineError
-from pipeline.evaluation.evaluate import evaluate, softmax
+from pipeline.evaluation.calibration import CALIBRATION, calibrated, fit
+from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.predictions import Predictions
 from pipeline.vision.metrics import METRICS
+from pipeline.vision.temperature import Calibration
+from tests.project import PROJECT
 
 
 def files_of(folder: Path) -> dict[str, str]:
@@ -34,6 +37,8 @@ def test_an_evaluation_leaves_every_file_the_next_stages_read(evaluated):
     assert set(files_of(workspace.evaluation("first"))) == {
         "predictions.parquet",
         "metrics.json",
+        "sections.json",
+        "calibration.json",
         *(f"curves/{name}.csv" for name in ("roc", "pr", "calibration", "confusion", "training")),
     }
     report = set(files_of(workspace.report("first")))
@@ -76,10 +81,17 @@ def test_predictions_name_the_weights_they_are_of(evaluated):
 
 def test_the_same_model_and_data_give_the_same_bytes(evaluated, tmp_path):
     workspace = evaluated.workspace
-    folders = [workspace.evaluation("first"), workspace.report("first")]
-    before = [files_of(folder) for folder in folders]
+    folder, report = workspace.evaluation("first"), workspace.report("first")
+    before, pictures = files_of(folder), files_of(report)
     evaluate(workspace, evaluated.params, "first")
-    assert [files_of(folder) for folder in folders] == before
+    assert files_of(folder) == before
+    # The page tells what the sections took: no stage depends on it.
+    assert {n: d for n, d in files_of(report).items() if n.endswith(".png")} == {
+        n: d for n, d in pictures.items() if n.endswith(".png")
+    }
+    stages = yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    needed = [d for stage in stages.values() for d in stage.get("do", stage)["deps"]]
+    assert not any(each.startswith("artifacts/reports") for each in needed)
 
 
 def test_outputs_name_no_place_and_no_time(evaluated):
@@ -138,10 +150,46 @@ def test_weights_that_are_not_finite_are_refused(project):
         evaluate(project.workspace, project.params, "first")
 
 
-def test_softmax_of_large_logits_neither_overflows_nor_loses_its_sum():
-    logits = np.array([[1e4, 0.0, -1e4], [3.0, 3.0, 3.0]], np.float32)
-    probabilities = softmax(logits)
-    np.testing.assert_allclose(probabilities, [[1, 0, 0], [1 / 3] * 3], atol=1e-12)
+def test_sections_that_params_names_are_measured_and_no_others(evaluated):
+    measured = json.loads(
+        (evaluated.workspace.evaluation("first") / "sections.json").read_text("utf-8")
+    )
+    assert {"decision", "abstention", "corruptions", "attacks", "foreign"} < set(measured)
+    assert set(measured) <= set(evaluated.params.evaluate.sections)
+    timings = json.loads((evaluated.workspace.report("first") / "timings.json").read_text("utf-8"))
+    assert list(timings["seconds"]) == sorted(evaluated.params.evaluate.sections)
+    assert timings["cost"]["batch_64_ms"] > 0
+    assert "batch_64_ms" not in measured["cost"]
+
+
+def test_an_unknown_section_is_refused_before_anything_is_computed(project):
+    settings = project.params.evaluate.model_copy(update={"sections": ("numbers", "curvs")})
+    params = project.params.model_copy(update={"evaluate": settings})
+    with pytest.raises(ConfigurationError, match=r"'curvs' is not a section.*mean 'curves'"):
+        evaluate(project.workspace, params, "first")
+    assert not project.workspace.evaluation("first").exists()
+
+
+def test_the_temperature_is_that_of_the_validation_images(evaluated):
+    folder = evaluated.workspace.evaluation("first")
+    calibration = Calibration.read(folder / "calibration.json")
+    measured = json.loads((folder / "metrics.json").read_text())
+    predictions = Predictions.read(folder / "predictions.parquet")
+    assert calibration.temperature == measured["temperature"] == fit(predictions.samples["val"])
+    assert calibration.weights_sha256 == predictions.weights_sha256
+    for split in ("val", "test"):
+        after = calibrated(predictions.samples[split], calibration.temperature)
+        for name, metric in CALIBRATION.items():
+            found = measured["calibrated"][split][name]["value"]
+            assert found == pytest.approx(metric.of(after), abs=1e-6)
+
+
+def test_weighted_metrics_stand_beside_the_plain_ones(evaluated):
+    folder = evaluated.workspace.evaluation("first")
+    measured = json.loads((folder / "metrics.json").read_text())
+    plain, weighted = measured["test"], measured["weighted"]["test"]
+    assert weighted["accuracy"]["value"] == pytest.approx(plain["weighted_accuracy"]["value"])
+    assert set(weighted) == set(METRICS)
 
 
 def test_curves_are_tables_that_dvc_can_plot(evaluated):

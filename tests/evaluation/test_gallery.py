@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from pipeline.evaluation import gallery
-from pipeline.evaluation.gallery import worst_mistakes
+from pipeline.evaluation.gallery import CELL_IMAGES, confusion_cells, worst_mistakes
+from pipeline.vision.metrics import confusion_matrix
 from tests.evaluation.synthetic import make_packed, make_predictions
 
 
@@ -67,3 +68,30 @@ def test_equal_mistakes_keep_the_order_of_the_files():
     names = [m.file_name for m in mistakes]
     assert names == sorted(names)
     assert len(names) == 20
+
+
+def test_a_cell_shows_the_surest_of_its_own_images():
+    packed = make_packed(300, 3)
+    predictions = make_predictions(packed, skill=0.5)
+    cells = confusion_cells(packed, predictions)
+    sample = predictions.samples["test"]
+    assert [[cell.count for cell in row] for row in cells] == confusion_matrix(sample).tolist()
+    for i, row in enumerate(cells):
+        assert sum(cell.share for cell in row) == pytest.approx(1.0)
+        for j, cell in enumerate(row):
+            assert len(cell.shown) == min(cell.count, CELL_IMAGES)
+            names = {(each.truth, each.predicted) for each in cell.shown}
+            assert names <= {(packed.classes[i], packed.classes[j])}
+            inside = sample.confidence[(sample.targets == i) & (sample.predicted == j)]
+            if len(inside):
+                assert cell.shown[0].confidence == inside.max()
+
+
+def test_mistakes_have_their_pictures_before_right_answers(monkeypatch):
+    packed = make_packed(120, 2)
+    predictions = make_predictions(packed, skill=1.0)
+    monkeypatch.setattr(gallery, "MAX_BYTES", 8_000)
+    cells = confusion_cells(packed, predictions)
+    for i, j in ((0, 1), (1, 0)):
+        assert len(cells[i][j].shown) == min(cells[i][j].count, CELL_IMAGES) > 0
+    assert len(cells[1][1].shown) < min(cells[1][1].count, CELL_IMAGES)

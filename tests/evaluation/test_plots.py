@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.evaluation import figures
 from pipeline.evaluation.plots import MAX_CELLS, MAX_NAMED, PLOTS, Subject
-from pipeline.evaluation.report import SECTIONS
+from pipeline.evaluation.sections import SECTIONS
 from pipeline.vision.metrics import Sample
 from tests.evaluation.synthetic import CLASSES, make_history, make_sample
 

@@ -4,127 +4,136 @@ import dataclasses
 import html
 import json
 import re
-import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-from pipeline.evaluation.bootstrap import Resampling
-from pipeline.evaluation.gallery import worst_mistakes
-from pipeline.evaluation.measure import measure
-from pipeline.evaluation.plots import PLOTS
-from pipeline.evaluation.report import SECTIONS, TEMPLATES, Findings, write_report
-from pipeline.params import Params, load
-from pipeline.vision.card import ModelCard
-from tests.evaluation.synthetic import make_history, make_packed, make_predictions
+from pipeline.errors import ConfigurationError
+from pipeline.evaluation.page import TEMPLATES
+from pipeline.evaluation.report import Told, write_report
+from pipeline.evaluation.section import Evaluated
+from pipeline.evaluation.sections import SECTIONS, check_sections
+from pipeline.params import Params
+from tests.evaluation.pages import Page, assert_needs_nothing_else, seen_by_a_browser
+from tests.evaluation.synthetic import make_evaluated, make_params
 
-VOID = {"meta", "link", "img", "br", "hr", "input"}
-
-
-@pytest.fixture
-def params(tmp_path: Path, params_text: str) -> Params:
-    (tmp_path / "params.yaml").write_text(params_text, encoding="utf-8")
-    return load(tmp_path / "params.yaml")
+CHEAP = (
+    *("numbers", "classes", "confusion", "mistakes", "curves", "calibration", "decision"),
+    *("abstention", "slices", "foreign", "cost", "training"),
+)
+"""Sections that take next to nothing."""
 
 
-def make_findings(
-    *, images: int = 240, classes: int = 3, skill: float = 1.0, side: int = 20, gallery: int = 24
-) -> Findings:
-    packed = make_packed(images, classes, side=side, channels=3)
-    predictions = make_predictions(packed, skill=skill)
-    card = ModelCard(
-        variant="small_cnn",
-        model="small_cnn",
-        architecture={},
-        classes=packed.classes,
-        channels=3,
-        image_size=side,
-        stored_size=side,
-        mean=packed.mean,
-        std=packed.std,
-        data_digest=packed.digest,
-        training_key="k" * 64,
-        seed=0,
-        parameters=1234,
-        plan={"precision": "float32", "memory_format": "channels_last"},
-    )
-    return Findings(
-        card,
-        predictions,
-        measure(predictions, Resampling(100, 0.95, 0)),
-        worst_mistakes(packed, predictions, gallery),
-        make_history(),
-    )
+def named(params: Params) -> tuple[str, ...]:
+    return params.evaluate.sections
 
 
-class Page(HTMLParser):
-    """What a page is made of; fails on a tag that is closed in the wrong place."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.open: list[str] = []
-        self.ids: list[str] = []
-        self.links: list[str] = []
-        self.images: list[dict[str, str | None]] = []
-        self.tags: set[str] = set()
-        self.feed(text)
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        found = dict(attrs)
-        self.tags.add(tag)
-        self.ids += [found["id"] or ""] if "id" in found else []
-        self.links += [found["href"] or ""] if tag == "a" else []
-        self.images += [found] if tag == "img" else []
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        if tag not in VOID:
-            self.open.pop()
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
+def tell(evaluated: Evaluated, names: tuple[str, ...] = CHEAP) -> dict[str, Told]:
+    return {name: Told(SECTIONS[name].find(evaluated), 0.5) for name in names}
 
 
-def written(folder: Path, findings: Findings, params: Params) -> str:
-    write_report(folder / "report", findings, params)
+def written(folder: Path, evaluated: Evaluated, names: tuple[str, ...] = CHEAP) -> str:
+    write_report(folder / "report", evaluated, tell(evaluated, names))
     return (folder / "report" / "report.html").read_text(encoding="utf-8")
 
 
-def test_the_report_has_every_section_and_plot(tmp_path, params):
-    findings = make_findings()
-    text = written(tmp_path, findings, params)
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Evaluated, dict[str, Told], Path]:
+    """A report of all sections that the committed settings name, of seven classes in colour."""
+    folder = tmp_path_factory.mktemp("full")
+    params = make_params(folder)
+    evaluated = make_evaluated(params, images=240, classes=7, skill=1.0, side=24, channels=3)
+    told = tell(evaluated, named(params))
+    write_report(folder / "report", evaluated, told)
+    return evaluated, told, folder / "report"
+
+
+def page_of(full: tuple[Evaluated, dict[str, Told], Path]) -> str:
+    return (full[2] / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_committed_settings_name_every_section(full):
+    assert set(named(full[0].params)) == set(SECTIONS)
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_a_section_has_its_heading_link_figures_and_words(full, name):
+    _, told, folder = full
+    text = page_of(full)
     page = Page(text)
-    assert set(SECTIONS) <= set(page.ids)
-    assert len(set(page.ids)) == len(page.ids)
-    assert {link[1:] for link in page.links} <= set(page.ids)
-    assert {path.stem for path in (tmp_path / "report").glob("*.png")} == set(PLOTS)
-    assert text.count("<svg") == len(PLOTS)
-    assert len(page.images) == len(findings.mistakes) == 24
-    assert all(image["alt"] for image in page.images)
-    for value in (findings.predictions.weights_sha256, "d" * 64, "dvc repro evaluate@small_cnn"):
-        assert value in text
-    assert "serial: left out" in text
+    assert name in page.ids
+    assert f"#{name}" in page.links
+    assert f">{html.escape(SECTIONS[name].title)}</a></h2>" in text
+    for drawing in told[name].found.drawings:
+        assert (folder / f"{drawing.name}.png").is_file()
+    for point in told[name].found.points:
+        assert html.escape(point.text, quote=False)[:60].split("“")[0] in text
+    json.dumps(told[name].found.numbers, allow_nan=False)
 
 
-def test_the_report_needs_nothing_but_itself(tmp_path, params):
-    text = written(tmp_path, make_findings(), params)
-    page = Page(text)
-    assert not {"script", "iframe", "object"} & page.tags
-    assert all(link.startswith("#") for link in page.links)
-    assert all((image["src"] or "").startswith("data:") for image in page.images)
-    assert not re.findall(r"url\((?!#)", text)
-    addresses = set(re.findall(r"https?://[^\s\"'<]+", text))
-    assert addresses <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+def test_the_verdict_comes_first_and_how_to_reproduce_it_last(full):
+    evaluated, told, _ = full
+    sections = re.findall(r'<section id="([^"]+)"', page_of(full))
+    assert sections == ["verdict", *told, "reproduce"]
+    for value in (
+        evaluated.predictions.weights_sha256,
+        evaluated.packed.digest,
+        evaluated.card.training_key,
+        "dvc repro evaluate@small_cnn",
+    ):
+        assert value in page_of(full)
 
 
-def test_names_from_the_data_are_text_never_markup(tmp_path, params):
-    findings = make_findings(classes=5)
-    card = dataclasses.replace(findings.card, model="<script>alert(1)</script>")
-    text = written(tmp_path, dataclasses.replace(findings, card=card), params)
+def test_the_report_needs_nothing_but_itself(full):
+    assert_needs_nothing_else(page_of(full))
+
+
+def test_the_seconds_of_each_section_are_told(full):
+    _, told, folder = full
+    timings = json.loads((folder / "timings.json").read_text(encoding="utf-8"))
+    assert timings["seconds"] == dict.fromkeys(told, 0.5)
+    assert page_of(full).count("<dd>0.50 s</dd>") == len(told)
+
+
+def test_each_cell_of_the_confusion_matrix_opens_its_images(full):
+    evaluated, told, _ = full
+    page = Page(page_of(full))
+    sample = evaluated.sample
+    for i, row in enumerate(told["confusion"].found.values["cells"]):
+        for j, cell in enumerate(row):
+            inside = (sample.targets == i) & (sample.predicted == j)
+            assert cell.count == inside.sum()
+            assert bool(cell.shown) == bool(cell.count)
+            assert (f"cell-{i}-{j}" in page.ids) == (f"#cell-{i}-{j}" in page.links)
+            assert (f"cell-{i}-{j}" in page.ids) == bool(cell.count)
+
+
+def test_sections_that_are_not_chosen_are_not_there(tmp_path):
+    params = make_params(tmp_path)
+    text = written(tmp_path, make_evaluated(params), ("slices", "numbers"))
+    assert re.findall(r'<section id="([^"]+)"', text) == [
+        *("verdict", "slices", "numbers", "reproduce"),
+    ]
+    assert_needs_nothing_else(text)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["numbers", "curvs"], r"evaluate\.sections: 'curvs' is not a section.*'curves'"),
+        (["numbers", "numbers"], "there twice"),
+        (["verdict"], "'verdict' is not a section"),
+    ],
+)
+def test_sections_that_cannot_be_are_refused(names, message):
+    with pytest.raises(ConfigurationError, match=message):
+        check_sections(names)
+
+
+def test_names_from_the_data_are_text_never_markup(tmp_path):
+    evaluated = make_evaluated(make_params(tmp_path), classes=5, images=150)
+    card = dataclasses.replace(evaluated.card, model="<script>alert(1)</script>")
+    text = written(tmp_path, dataclasses.replace(evaluated, card=card))
     Page(text)
     assert "<script" not in text
     assert "<b>ring" not in text
@@ -132,31 +141,35 @@ def test_names_from_the_data_are_text_never_markup(tmp_path, params):
 
 
 @pytest.mark.parametrize(
-    "findings",
+    ("gallery", "evaluated"),
     [
-        {"classes": 2, "skill": 60.0},
-        {"classes": 2, "skill": -60.0, "gallery": 0},
-        {"classes": 7, "images": 30},
+        (24, {"classes": 2, "skill": 60.0}),
+        (0, {"classes": 2, "skill": -60.0}),
+        (24, {"classes": 7, "images": 30}),
     ],
 )
-def test_a_report_can_be_written_of_anything(tmp_path, params, findings):
-    text = written(tmp_path, make_findings(**findings), params)
-    assert set(SECTIONS) <= set(Page(text).ids)
+def test_a_report_can_be_written_of_anything(tmp_path, gallery, evaluated):
+    params = make_params(tmp_path, gallery=gallery)
+    text = written(tmp_path, make_evaluated(params, **evaluated))
+    assert set(CHEAP) <= set(Page(text).ids)
     assert "None" not in re.sub(r"<svg.*?</svg>|<details>.*?</details>", "", text, flags=re.DOTALL)
 
 
-def test_a_large_gallery_stays_below_five_megabytes(tmp_path, params):
-    findings = make_findings(images=240, skill=-3, side=200, gallery=900)
-    assert 10 < len(findings.mistakes) < 80
-    write_report(tmp_path / "report", findings, params)
+def test_a_large_gallery_stays_below_five_megabytes(tmp_path):
+    params = make_params(tmp_path, gallery=900)
+    evaluated = make_evaluated(params, images=240, skill=-3, side=200)
+    told = tell(evaluated, ("confusion", "mistakes"))
+    assert 10 < len(told["mistakes"].found.values["mistakes"]) < 80
+    write_report(tmp_path / "report", evaluated, told)
     assert (tmp_path / "report" / "report.html").stat().st_size < 5_000_000
 
 
-def test_a_report_that_fails_leaves_the_old_one(tmp_path, params):
-    findings = make_findings()
-    before = written(tmp_path, findings, params)
+def test_a_report_that_fails_leaves_the_old_one(tmp_path):
+    evaluated = make_evaluated(make_params(tmp_path))
+    before = written(tmp_path, evaluated, ("numbers",))
+    broken = dataclasses.replace(evaluated, results=None)
     with pytest.raises(AttributeError):
-        write_report(tmp_path / "report", dataclasses.replace(findings, card=None), params)
+        write_report(tmp_path / "report", broken, tell(evaluated, ("numbers",)))
     assert (tmp_path / "report" / "report.html").read_text(encoding="utf-8") == before
 
 
@@ -171,35 +184,13 @@ def test_a_template_for_dvc_plots_takes_data_and_tells_variants_apart(template):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 1280])
-def test_a_browser_shows_the_report_without_a_complaint(tmp_path, params, chromium, width):
-    """No message on the console, every image there, and nothing wider than the screen."""
-    text = written(tmp_path, make_findings(classes=7), params)
-    # The page itself runs no script; for this look it may, and reports to the page around it.
-    probe = """<script>addEventListener('load', () => parent.postMessage(JSON.stringify({
-        wide: document.documentElement.scrollWidth - document.documentElement.clientWidth,
-        broken: [...document.images].filter(image => !image.naturalWidth).length,
-        ink: getComputedStyle(document.querySelector('svg text')).fill}), '*'))</script>"""
-    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
-    (tmp_path / "report.html").write_text(text.replace("</body>", f"{probe}</body>"), "utf-8")
-    # In a frame, because a headless window is never as narrow as a phone.
-    (tmp_path / "page.html").write_text(
-        "<script>addEventListener('message', event => document.title = event.data)</script>"
-        f"<iframe src=report.html style='width: {width}px; height: 900px'></iframe>"
-    )
-    done = subprocess.run(
-        [
-            *(chromium, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run"),
-            *(f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1400,1000"),
-            *("--enable-logging=stderr", "--virtual-time-budget=3000", "--dump-dom"),
-            (tmp_path / "page.html").as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert "CONSOLE" not in done.stderr
-    title = re.search(r"<title>(.*?)</title>", done.stdout)
-    assert title is not None, done.stderr
-    seen = json.loads(html.unescape(title[1]))
-    assert (seen["wide"], seen["broken"]) == (0, 0)
+def test_a_browser_shows_the_report_without_a_complaint(tmp_path, full, chromium, width):
+    """No message on the console, every section and image there, and nothing wider than the
+    screen; links and tables can be reached by keyboard, and a chosen cell shows its images."""
+    seen = seen_by_a_browser(page_of(full), tmp_path, chromium, width=width)
+    assert seen["sections"] == ["verdict", *full[1], "reproduce"]
+    assert (seen["wide"], seen["broken"], seen["unreachable"]) == (0, 0, 0)
+    assert seen["images"] == len(Page(page_of(full)).images)
+    assert seen["panels"]
+    assert set(seen["panels"]) == {"block"}
     assert seen["ink"].startswith("rgb")

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from pipeline.evaluation.bootstrap import Resampling
 from pipeline.evaluation.slices import MIN_IMAGES, slice_by
@@ -29,6 +30,26 @@ def test_a_slice_that_is_clearly_worse_is_flagged_and_named_the_lowest():
     assert (south.value, south.worse) == ("south", False)
     assert north.accuracy.value == pytest.approx(0.2)
     assert slices.lowest is north
+
+
+def test_a_slice_is_compared_with_the_rest_and_not_with_the_whole():
+    camera = ["north"] * 90 + ["south"] * 10
+    sample = sample_with([True, False] * 45 + [True] * 10)
+    north, _ = slice_by(pd.DataFrame({"camera": camera}), sample, ["camera"], QUICK).found
+    expected = stats.fisher_exact([[45, 45], [10, 0]], alternative="less").pvalue
+    assert north.p_value == pytest.approx(2 * expected, abs=1e-6)  # two slices are tested
+    assert north.worse == (2 * expected < 0.05)
+
+
+def test_many_slices_seldom_accuse_one_by_chance():
+    rng = np.random.default_rng(0)
+    flagged = 0
+    for _ in range(25):
+        table = pd.DataFrame({f"column {i}": rng.integers(0, 4, 200) for i in range(6)})
+        sample = sample_with((rng.random(200) < 0.8).tolist())
+        found = slice_by(table, sample, list(table), Resampling(100, 0.95, 0)).found
+        flagged += any(each.worse for each in found)
+    assert flagged <= 4
 
 
 def test_a_few_images_flag_nothing():

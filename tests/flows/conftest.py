@@ -57,6 +57,14 @@ stages:
         - artifacts/train.${key}.txt
       outs:
         - artifacts/evaluate.${key}.txt
+  index:
+    foreach: ${variants}
+    do:
+      cmd: python stage.py index.${key}
+      deps:
+        - artifacts/train.${key}.txt
+      outs:
+        - artifacts/index.${key}.txt
   compare:
     cmd: python stage.py compare
     deps: [artifacts]

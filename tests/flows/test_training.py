@@ -12,7 +12,9 @@ import yaml
 
 from .conftest import TinyProject, end, wait_for
 
-ALL = ["scan", "validate", "split", "augment", "train@a", "evaluate@a", "train@b", "evaluate@b"]
+OF_A_VARIANT = ("train", "evaluate", "index")
+ALL = ["scan", "validate", "split", "augment"]
+ALL += [f"{stage}@{variant}" for variant in "ab" for stage in OF_A_VARIANT]
 slow = pytest.mark.slow
 
 

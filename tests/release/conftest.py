@@ -113,7 +113,11 @@ def write_params(workspace: Workspace, *, variants: tuple[str, ...], **register:
     small = {"model": "small_cnn", "architecture": {"width": 8}, "image_size": 16, "device": "cpu"}
     values["variants"] = dict.fromkeys(variants, small)
     values["augment"]["image_size"] = values["train"]["image_size"] = 16
-    values["evaluate"] |= {"resamples": 100, "gallery": 2}
+    values["evaluate"] |= {
+        "resamples": 100,
+        "gallery": 2,
+        "sections": ["numbers", "curves", "cost"],
+    }
     values["register"] |= {"model": "shapes", "resamples": 100, "max_loss": 0.5} | register
     workspace.params.write_text(yaml.safe_dump(values), encoding="utf-8")
     return load(workspace.params)

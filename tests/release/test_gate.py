@@ -8,6 +8,8 @@ import pytest
 from pipeline.errors import PipelineError
 from pipeline.evaluation.bootstrap import Resampling
 from pipeline.release.gate import Candidate, Images, Rules, decide
+from pipeline.release.gate_page import Side, render_gate
+from tests.evaluation.pages import assert_needs_nothing_else
 
 RULES = Rules("accuracy", min_gain=0.0, max_loss=0.02)
 RESAMPLING = Resampling(resamples=200, confidence=0.95, seed=0)
@@ -21,7 +23,8 @@ def ids(split):
 
 def images():
     return {
-        split: Images(ids(split), TARGETS, np.ones(IMAGES, np.float32)) for split in ("val", "test")
+        split: Images(ids(split), ids(split), TARGETS, np.ones(IMAGES, np.float32))
+        for split in ("val", "test")
     }
 
 
@@ -116,3 +119,42 @@ def test_a_metric_that_the_images_leave_undefined_does_not_pass():
     decided = verdict(model("a", val=90, test=90), champion, rules)
     assert not decided.passed
     assert "undefined" in decided.as_text()
+
+
+def side(name, candidate):
+    return Side(name, candidate, 1000, None)
+
+
+def page(challenger, champion):
+    return render_gate(
+        verdict(challenger, champion),
+        side("net", challenger),
+        side("champion, version 3", champion),
+        images(),
+        "accuracy",
+        RESAMPLING,
+    )
+
+
+def test_the_gate_counts_the_images_that_only_one_has_right():
+    numbers = verdict(model("a", val=90, test=90), model("b", val=80, test=80)).numbers
+    assert (numbers["test_only_challenger"], numbers["test_only_champion"]) == (20, 0)
+    assert numbers["test_mcnemar_p"] == pytest.approx(2 / 2**20, abs=1e-6)
+
+
+def test_the_gates_page_shows_both_on_the_images_that_count():
+    challenger, champion = model("a", val=90, test=90), model("b", val=80, test=80)
+    text = page(challenger, champion)
+    assert_needs_nothing_else(text)
+    assert "net takes the place of the champion, version 3" in text
+    assert "20 images that net has right and champion, version 3 wrong" in text
+    assert "test 160" in text
+    champion = model("b", val=95, test=80, trained_on=ids("test")[100:])
+    text = page(challenger, champion)
+    assert "net does not pass" in text
+    assert "On the 100 test images" in text
+
+
+def test_without_images_that_count_there_is_no_page():
+    champion = model("b", val=80, test=80, trained_on=ids("test"))
+    assert page(model("a", val=90, test=90), champion) is None

@@ -16,6 +16,7 @@ from pipeline.errors import ConfigurationError, PipelineError
 from pipeline.evaluation.predictions import Predictions
 from pipeline.release.predict import load_champion, predict
 from pipeline.release.register import register
+from pipeline.vision.temperature import read_temperature, rescale
 
 
 @pytest.fixture(scope="session")
@@ -39,8 +40,11 @@ def test_the_champion_says_of_files_what_its_evaluation_says(released, tmp_path)
     evaluated = Predictions.read(workspace.evaluation("good") / "predictions.parquet").table
     both = evaluated.merge(table, on="file_name", suffixes=("", "_said"))
     assert len(both) == len(evaluated)
-    for name in ("p_bar", "p_disc"):
-        assert np.abs(both[name] - both[f"{name}_said"]).max() < 1e-4
+    temperature = read_temperature(workspace.evaluation("good"))
+    assert temperature != 1.0
+    names = ["p_bar", "p_disc"]
+    calibrated = rescale(both[names].to_numpy(float), temperature)
+    assert np.abs(calibrated - both[[f"{name}_said" for name in names]].to_numpy()).max() < 1e-4
     assert (both["label_said"] == both["predicted"].map({0: "bar", 1: "disc"})).all()
     assert np.allclose(both["probability"], both[["p_bar_said", "p_disc_said"]].max(axis=1))
 

@@ -54,7 +54,8 @@ def test_a_better_challenger_takes_over_and_a_rollback_undoes_it_for_good(choose
     assert better.verdict.numbers["val_gain"] > 0.2
     assert champion_of(both) == 2
     store = open_store(both.workspace)
-    assert {f.path for f in store.client.list_artifacts(better.run_id)} >= {"gate.json"}
+    files = {f.path for f in store.client.list_artifacts(better.run_id)}
+    assert files >= {"gate.json", "gate.html"}
 
     assert rollback(both.workspace, both.params.register_) == "1"
     assert champion_of(both) == 1

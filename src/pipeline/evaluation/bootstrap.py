@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pipeline.params import EvaluateParams
-from pipeline.vision.metrics import METRICS, Drawn, Floats, Metric, Sample, finite
+from pipeline.vision.metrics import METRICS, Drawn, Floats, Metric, Sample, finite, ratio
 
 CHUNK = 2**17
 """Counts held at a time: as many rows of them as there is room for in a core's own cache."""
@@ -53,30 +53,40 @@ class Interval:
 
 
 def bootstrap(
-    sample: Sample, metrics: Mapping[str, Metric], resampling: Resampling
+    sample: Sample,
+    metrics: Mapping[str, Metric],
+    resampling: Resampling,
+    *,
+    weighted: bool = False,
 ) -> dict[str, Interval]:
     """Each metric of ``sample`` with its interval.
 
-    A metric of a class that a resample happens to miss is judged by the resamples that have it.
-    An interval always holds its value: the calibration error of a resample is on average above
-    the sample's, so its percentiles alone might not.
+    With ``weighted`` an image counts as much as its label is trusted (``Sample.weights``), in every
+    metric. A metric of a class that a resample happens to miss is judged by the resamples that
+    have it. An interval always holds its value: the calibration error of a resample is on average
+    above the sample's, so its percentiles alone might not.
     """
-    vectors = bootstrap_vectors(sample, metrics, resampling)
+    vectors = bootstrap_vectors(sample, metrics, resampling, weighted=weighted)
     return {name: intervals[0] for name, intervals in vectors.items()}
 
 
 def bootstrap_vectors(
-    sample: Sample, metrics: Mapping[str, Metric], resampling: Resampling
+    sample: Sample,
+    metrics: Mapping[str, Metric],
+    resampling: Resampling,
+    *,
+    weighted: bool = False,
 ) -> dict[str, list[Interval]]:
     """As `bootstrap`, for metrics that are a vector, such as one value a class."""
     if not len(sample):
         return {name: [_interval(np.nan, np.empty(0), resampling)] for name in metrics}
     values: dict[str, list[Floats]] = {name: [] for name in metrics}
+    weights = sample.weights.astype(np.float32) if weighted else None
     for counts in draws(len(sample), resampling):
-        drawn = Drawn(sample, counts)
+        drawn = Drawn(sample, counts if weights is None else counts * weights)
         for name, metric in metrics.items():
             values[name].append(metric.function(drawn).reshape(len(counts), -1))
-    once = sample.drawn()
+    once = sample.drawn(sample.weights if weighted else None)
     return {
         name: [
             _interval(value, column, resampling)
@@ -86,6 +96,11 @@ def bootstrap_vectors(
         ]
         for name, metric in metrics.items()
     }
+
+
+def mean_of(of_image: ArrayLike) -> Metric:
+    """The mean of a quantity (N,) that each image of a sample has, as a metric."""
+    return Metric("Mean", lambda drawn: ratio(drawn.total(of_image), drawn.size))
 
 
 def paired_bootstrap(
@@ -131,10 +146,12 @@ def draws(images: int, resampling: Resampling) -> Iterator[NDArray[np.float32]]:
     rows = max(1, CHUNK // images)
     for start in range(0, resampling.resamples, rows):
         count = min(rows, resampling.resamples - start)
-        cells = rng.integers(0, images, (count, images))
-        cells += np.arange(0, count * images, images)[:, None]
-        counts = np.bincount(cells.ravel(), minlength=count * images)
-        yield counts.reshape(count, images).astype(np.float32)
+        # Half as wide as NumPy's own choice, and drawn in half the time.
+        drawn = rng.integers(0, images, (count, images), dtype=np.uint32)
+        counts = np.empty((count, images), dtype=np.float32)
+        for row, cells in zip(counts, drawn, strict=True):
+            row[:] = np.bincount(cells, minlength=images)
+        yield counts
 
 
 def _interval(value: ArrayLike, values: Floats, resampling: Resampling) -> Interval:

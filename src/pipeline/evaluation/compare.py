@@ -8,39 +8,27 @@ from __future__ import annotations
 import io
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.artifacts import read_json, replacing, replacing_folder, write_json
+from pipeline.artifacts import replacing, replacing_folder, write_json
 from pipeline.console import logger
 from pipeline.errors import PipelineError
 from pipeline.evaluation.bootstrap import Interval, Resampling, paired_bootstrap
-from pipeline.evaluation.predictions import SPLITS, Predictions
+from pipeline.evaluation.candidate import Candidate, read_candidate, require_same_images
+from pipeline.evaluation.comparison import Entry, Page, corruption_errors, render_comparison
+from pipeline.evaluation.duel import Duel, duel
+from pipeline.evaluation.predictions import SPLITS
 from pipeline.evaluation.wording import number, span
 from pipeline.params import Params
-from pipeline.vision.metrics import METRICS
+from pipeline.vision.metrics import METRICS, finite
 from pipeline.workspace import Workspace
 
+COMPARISON = "comparison.html"
 CURVES = ("roc", "pr", "calibration", "confusion", "training")
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One evaluated variant."""
-
-    variant: str
-    folder: Path
-    predictions: Predictions
-    metrics: dict[str, dict[str, Interval]]
-    """By split and name."""
-
-    @property
-    def parameters(self) -> int:
-        return self.predictions.parameters
 
 
 @dataclass(frozen=True)
@@ -54,7 +42,7 @@ class Place:
 
 
 def compare(workspace: Workspace, params: Params) -> None:
-    """Write ``leaderboard.csv``, ``selection.json`` and the joint curves for ``dvc plots``.
+    """Write ``leaderboard.csv``, ``selection.json``, the page of the comparison and joint curves.
 
     Only variants that ``params.yaml`` names are read: what a removed one left does not count.
 
@@ -62,12 +50,17 @@ def compare(workspace: Workspace, params: Params) -> None:
         PipelineError: a variant has no evaluation, or the evaluations are of different images.
     """
     metric = params.compare.metric
-    candidates = [_read(workspace, variant) for variant in params.variants]
-    _require_same_images(candidates)
+    candidates = [read_candidate(workspace, variant) for variant in params.variants]
+    require_same_images(candidates)
     places = rank(candidates, metric, Resampling.of(params.evaluate))
     first = places[0].candidate
 
-    table = leaderboard(places)
+    duels = [
+        _duel(first, place.candidate, metric, Resampling.of(params.evaluate))
+        for place in places[1:]
+    ]
+    reference = params.compare.reference or next(iter(params.variants))
+    table = leaderboard(places, duels, reference)
     with replacing(workspace.leaderboard) as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n")
     _join_curves(workspace, candidates)
@@ -80,12 +73,23 @@ def compare(workspace: Workspace, params: Params) -> None:
             "weights_sha256": first.predictions.weights_sha256,
         },
     )
+    entries = [_entry(place.candidate) for place in places]
+    page = _page(places, duels, metric, reference)
+    with replacing_folder(workspace.comparison) as folder:
+        text = render_comparison(page, entries, duels)
+        (folder / COMPARISON).write_text(text, encoding="utf-8")
     _show(places, metric)
     logger.info(
-        "%s is the challenger; wrote %s and %s",
+        "%s is the challenger; wrote %s, %s and %s",
         first.variant,
-        workspace.leaderboard.relative_to(workspace.root),
-        workspace.selection.relative_to(workspace.root),
+        *(
+            path.relative_to(workspace.root)
+            for path in (
+                workspace.leaderboard,
+                workspace.selection,
+                workspace.comparison / COMPARISON,
+            )
+        ),
     )
 
 
@@ -115,14 +119,26 @@ def rank(candidates: list[Candidate], metric: str, resampling: Resampling) -> li
     ]
 
 
-def leaderboard(places: list[Place]) -> pd.DataFrame:
-    """A row a variant, best first: rank, variant, what it is behind the first by, parameters, and
-    each metric of each split with its interval."""
+def leaderboard(places: list[Place], duels: list[Duel], reference: str) -> pd.DataFrame:
+    """A row a variant, best first.
+
+    Rank, variant, what it is behind the first by on validation, McNemar's p-value that it is right
+    as often as the first on test, cost, the mean corruption error against ``reference``, and each
+    metric of each split with its interval. What was not measured is empty.
+    """
+    p_values = {each.second: each.p_value for each in duels}
+    errors = corruption_errors([_entry(place.candidate) for place in places], reference)
     rows = []
     for place in places:
-        row: dict[str, Any] = {"rank": place.rank, "variant": place.candidate.variant}
+        variant = place.candidate.variant
+        row: dict[str, Any] = {"rank": place.rank, "variant": variant}
         row |= _columns("difference", place.behind)
+        row["test_mcnemar_p"] = finite(p_values.get(variant, 1.0))
         row["parameters"] = place.candidate.parameters
+        cost = place.candidate.sections.get("cost", {})
+        row |= {name: cost.get(name) for name in ("multiply_adds", "weights_bytes")}
+        error = errors.get(variant)
+        row["mean_corruption_error"] = None if error is None else finite(error)
         for split in SPLITS:
             for name in METRICS:
                 row |= _columns(f"{split}_{name}", place.candidate.metrics[split][name])
@@ -150,30 +166,52 @@ def _difference(
     )
 
 
-def _read(workspace: Workspace, variant: str) -> Candidate:
-    folder = workspace.evaluation(variant)
-    for name in ("metrics.json", "predictions.parquet"):
-        if not (folder / name).is_file():
-            raise PipelineError(
-                f"variant '{variant}' has no evaluation: {folder / name} is missing;"
-                f" run 'dvc repro evaluate@{variant}', or take it out of variants in params.yaml"
-            )
-    measured = read_json(folder / "metrics.json")
-    metrics = {
-        split: {name: Interval.from_json(measured[split][name]) for name in METRICS}
-        for split in SPLITS
-    }
-    return Candidate(variant, folder, Predictions.read(folder / "predictions.parquet"), metrics)
+def _duel(first: Candidate, other: Candidate, metric: str, resampling: Resampling) -> Duel:
+    return duel(
+        (first.variant, other.variant),
+        (first.predictions.samples["test"], other.predictions.samples["test"]),
+        first.predictions.of_split("test")["file_name"].tolist(),
+        first.predictions.classes,
+        metric=metric,
+        resampling=resampling,
+    )
 
 
-def _require_same_images(candidates: list[Candidate]) -> None:
-    first = candidates[0]
-    for other in candidates[1:]:
-        if other.predictions.data_digest != first.predictions.data_digest:
-            raise PipelineError(
-                f"variants '{first.variant}' and '{other.variant}' were evaluated on different"
-                " data; run 'dvc repro' to evaluate both on the same"
-            )
+def _entry(candidate: Candidate) -> Entry:
+    return Entry(
+        candidate.variant,
+        candidate.metrics,
+        candidate.parameters,
+        cost=candidate.sections.get("cost"),
+        timings=candidate.timings.get("cost"),
+        corruptions=candidate.sections.get("corruptions"),
+    )
+
+
+def _page(places: list[Place], duels: list[Duel], metric: str, reference: str) -> Page:
+    first, title = places[0].candidate, METRICS[metric].title.lower()
+    in_percent = METRICS[metric].in_percent
+    value = first.metrics["val"][metric]
+    points = []
+    for place, each in zip(places[1:], duels, strict=True):
+        behind = number(place.behind.value, in_percent), span(place.behind, in_percent)
+        surely = place.behind.high is not None and place.behind.high < 0
+        points.append(
+            f"{place.candidate.variant}: {behind[0]} ({behind[1]}) against it on the validation"
+            f" images, {'clearly worse' if surely else 'which may be chance'}. On the test images"
+            f" the two disagree about {each.only_first + each.only_second} of {each.images:,}."
+        )
+    return Page(
+        title="Comparison of the variants",
+        eyebrow="Leaderboard",
+        headline=(
+            f"{first.variant} is the challenger: its {title} on the validation images is"
+            f" {number(value.value, in_percent)} ({span(value, in_percent)})."
+        ),
+        points=points,
+        metric=metric,
+        reference=reference,
+    )
 
 
 def _join_curves(workspace: Workspace, candidates: list[Candidate]) -> None:

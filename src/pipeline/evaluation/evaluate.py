@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pandas as pd
 
@@ -11,15 +13,16 @@ from pipeline.data.pack import Packed
 from pipeline.errors import DataRefused, PipelineError
 from pipeline.evaluation import curves
 from pipeline.evaluation.bootstrap import Resampling
-from pipeline.evaluation.gallery import worst_mistakes
 from pipeline.evaluation.measure import Results, measure
 from pipeline.evaluation.predictions import SPLITS, Predictions
-from pipeline.evaluation.report import REPORT, Findings, write_report
+from pipeline.evaluation.report import REPORT, Told, write_report
+from pipeline.evaluation.section import Evaluated
+from pipeline.evaluation.sections import SECTIONS, check_sections
 from pipeline.evaluation.wording import percent, span
-from pipeline.params import EvaluateParams, Params
-from pipeline.vision.card import HISTORY, WEIGHTS, ModelCard
+from pipeline.params import Params
+from pipeline.vision.card import HISTORY, WEIGHTS
 from pipeline.vision.inference import best_device, load_classifier, predict_logits
-from pipeline.vision.metrics import Floats
+from pipeline.vision.temperature import FILE, Calibration, softmax
 from pipeline.workspace import Workspace
 
 
@@ -27,34 +30,38 @@ def evaluate(workspace: Workspace, params: Params, variant: str) -> None:
     """Write ``artifacts/evaluation/VARIANT`` and ``artifacts/reports/VARIANT``.
 
     ``predictions.parquet`` holds what the model said of every image, ``metrics.json`` all numbers
-    with their intervals, ``curves/`` the tables that `compare` joins for ``dvc plots``. The same
-    model and data give the same bytes.
+    with their intervals, ``sections.json`` those of the report's sections, ``calibration.json`` the
+    temperature, ``curves/`` the tables that `compare` joins for ``dvc plots``. The same model and
+    data give the same bytes; what differs from run to run stands beside the report.
 
     Raises:
-        ConfigurationError: ``params.yaml`` has no such variant.
+        ConfigurationError: ``params.yaml`` has no such variant, or asks for what is not there.
         DataRefused: there are no validation or no test images.
         PipelineError: the model or the packed data is missing, or they do not belong together.
     """
-    settings = params.variant(variant)
+    device = params.variant(variant).device
+    check_sections(params.evaluate.sections)
     folder = workspace.evaluation(variant)
-    packed = Packed.load(workspace.packed)
-    predictions, card = predict(workspace, packed, variant, params.evaluate, settings.device)
-    history = pd.read_csv(require(workspace.model(variant) / HISTORY))
-    results = measure(predictions, Resampling.of(params.evaluate))
+    evaluated = predict(workspace, Packed.load(workspace.packed), variant, params, device)
+    told = {name: _tell(name, evaluated) for name in params.evaluate.sections}
 
-    predictions.write(folder / "predictions.parquet")
-    write_json(folder / "metrics.json", results.as_json())
-    _write_curves(workspace, variant, predictions, history)
-    mistakes = worst_mistakes(packed, predictions, params.evaluate.gallery)
-    findings = Findings(card, predictions, results, mistakes, history)
-    write_report(workspace.report(variant), findings, params)
-    _log(workspace, variant, results)
+    evaluated.predictions.write(folder / "predictions.parquet")
+    write_json(folder / "metrics.json", evaluated.results.as_json())
+    write_json(
+        folder / "sections.json",
+        {name: dict(each.found.numbers) for name, each in told.items() if each.found.numbers},
+    )
+    weights = evaluated.predictions.weights_sha256
+    Calibration(evaluated.results.temperature, weights).write(folder / FILE)
+    _write_curves(workspace, variant, evaluated.predictions, evaluated.history)
+    write_report(workspace.report(variant), evaluated, told)
+    _log(workspace, variant, evaluated.results)
 
 
 def predict(
-    workspace: Workspace, packed: Packed, variant: str, params: EvaluateParams, device: str
-) -> tuple[Predictions, ModelCard]:
-    """What the variant's model says of the validation and test images of ``packed``."""
+    workspace: Workspace, packed: Packed, variant: str, params: Params, device: str
+) -> Evaluated:
+    """The variant's model with what it says of the validation and test images of ``packed``."""
     folder = workspace.model(variant)
     place = best_device(device)
     classifier, card = load_classifier(folder, place)
@@ -68,7 +75,7 @@ def predict(
         classifier,
         packed.images,
         rows=rows,
-        batch_size=params.batch_size,
+        batch_size=params.evaluate.batch_size,
         device=place,
         image_size=card.image_size,
         precision=card.plan["precision"],
@@ -79,22 +86,29 @@ def predict(
         raise PipelineError(
             f"{folder}: the model's output is not finite; train the variant anew, with a lower lr"
         )
-    return (
-        Predictions.of(
-            packed,
-            rows,
-            softmax(logits),
-            weights_sha256=sha256_file(folder / WEIGHTS),
-            parameters=card.parameters,
-        ),
-        card,
+    predictions = Predictions.of(
+        packed,
+        rows,
+        softmax(logits),
+        weights_sha256=sha256_file(folder / WEIGHTS),
+        parameters=card.parameters,
+    )
+    return Evaluated(
+        card=card,
+        classifier=classifier,
+        device=place,
+        packed=packed,
+        predictions=predictions,
+        results=measure(predictions, Resampling.of(params.evaluate)),
+        history=pd.read_csv(require(folder / HISTORY)),
+        params=params,
     )
 
 
-def softmax(logits: np.ndarray[tuple[int, int], np.dtype[np.float32]]) -> Floats:
-    """Probabilities (N, K) from logits (N, K)."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+def _tell(name: str, evaluated: Evaluated) -> Told:
+    start = time.perf_counter()
+    found = SECTIONS[name].find(evaluated)
+    return Told(found, time.perf_counter() - start)
 
 
 def _rows(packed: Packed, split: str) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -1,25 +1,19 @@
-"""Everything an evaluation measures, as one value that is written to ``metrics.json``."""
+"""Everything an evaluation measures by its predictions, as one value for ``metrics.json``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from pipeline.evaluation.bootstrap import Interval, Resampling, bootstrap, bootstrap_vectors
+from pipeline.evaluation.calibration import CALIBRATION, calibrated, fit
 from pipeline.evaluation.predictions import SPLITS, Predictions
 from pipeline.evaluation.slices import Slices, slice_by
-from pipeline.vision.metrics import (
-    METRICS,
-    Metric,
-    Sample,
-    expected_calibration_error,
-    precision,
-    recall,
-)
+from pipeline.vision.metrics import METRICS, Metric, Sample, precision, recall
 
-CALIBRATION = {
-    "ece": Metric("Expected calibration error", expected_calibration_error, higher_is_better=False)
-}
+Intervals = dict[str, Interval]
 
 
 @dataclass(frozen=True)
@@ -38,8 +32,15 @@ class Results:
     """What was measured on each split; classes and slices on the test images."""
 
     images: dict[str, int]
-    metrics: dict[str, dict[str, Interval]]
-    calibration: dict[str, dict[str, Interval]]
+    metrics: dict[str, Intervals]
+    weighted: dict[str, Intervals] | None
+    """``metrics`` with every image counted by its weight; ``None`` where all weigh the same."""
+    calibration: dict[str, Intervals]
+    """Of the probabilities as the network gives them."""
+    temperature: float
+    """Fitted on the validation images."""
+    calibrated: dict[str, Intervals]
+    """``calibration`` at that temperature."""
     by_class: tuple[ClassResult, ...]
     slices: Slices
     parameters: int
@@ -50,8 +51,10 @@ class Results:
         Slices are a list, which ``dvc metrics`` passes over: its table keeps to what two versions
         are compared by.
         """
+        weighted = {} if self.weighted is None else {"weighted": _by_split(self.weighted)}
         return {
-            **{split: _as_json(metrics) for split, metrics in self.metrics.items()},
+            **_by_split(self.metrics),
+            **weighted,
             "per_class": {
                 "test": {
                     each.name: {
@@ -62,7 +65,9 @@ class Results:
                     for each in self.by_class
                 }
             },
-            "calibration": {split: _as_json(values) for split, values in self.calibration.items()},
+            "calibration": _by_split(self.calibration),
+            "calibrated": _by_split(self.calibrated),
+            "temperature": self.temperature,
             "slices": {"test": [each.as_json() for each in self.slices.found]},
             "images": self.images,
             "parameters": self.parameters,
@@ -72,6 +77,8 @@ class Results:
 def measure(predictions: Predictions, resampling: Resampling) -> Results:
     """Measure both splits, and classes and slices of the test images, all with intervals."""
     samples = predictions.samples
+    temperature = fit(samples["val"])
+    honest = {split: calibrated(sample, temperature) for split, sample in samples.items()}
     measured = {
         split: bootstrap(sample, METRICS | CALIBRATION, resampling)
         for split, sample in samples.items()
@@ -79,15 +86,27 @@ def measure(predictions: Predictions, resampling: Resampling) -> Results:
     return Results(
         images={split: len(samples[split]) for split in SPLITS},
         metrics={split: {name: measured[split][name] for name in METRICS} for split in SPLITS},
+        weighted=_weighted(samples, resampling),
         calibration={
             split: {name: measured[split][name] for name in CALIBRATION} for split in SPLITS
         },
+        temperature=temperature,
+        calibrated={split: bootstrap(honest[split], CALIBRATION, resampling) for split in SPLITS},
         by_class=_by_class(samples["test"], predictions.classes, resampling),
         slices=slice_by(
             predictions.of_split("test"), samples["test"], predictions.extra_columns, resampling
         ),
         parameters=predictions.parameters,
     )
+
+
+def _weighted(samples: dict[str, Sample], resampling: Resampling) -> dict[str, Intervals] | None:
+    if all(len(np.unique(sample.weights)) < 2 for sample in samples.values()):
+        return None
+    return {
+        split: bootstrap(sample, METRICS, resampling, weighted=True)
+        for split, sample in samples.items()
+    }
 
 
 def _by_class(
@@ -103,5 +122,8 @@ def _by_class(
     )
 
 
-def _as_json(metrics: dict[str, Interval]) -> dict[str, dict[str, float | None]]:
-    return {name: interval.as_json() for name, interval in metrics.items()}
+def _by_split(measured: dict[str, Intervals]) -> dict[str, dict[str, dict[str, float | None]]]:
+    return {
+        split: {name: interval.as_json() for name, interval in intervals.items()}
+        for split, intervals in measured.items()
+    }

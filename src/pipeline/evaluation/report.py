@@ -2,116 +2,93 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
-from pipeline.artifacts import replacing_folder
+from pipeline.artifacts import replacing_folder, write_json
 from pipeline.evaluation import figures
-from pipeline.evaluation.bootstrap import Resampling
-from pipeline.evaluation.gallery import Mistake
-from pipeline.evaluation.measure import Results
-from pipeline.evaluation.plots import PLOTS, Subject
-from pipeline.evaluation.predictions import Predictions
+from pipeline.evaluation.calibration import CALIBRATION
+from pipeline.evaluation.page import TIMINGS, Picture, draw, render_page
+from pipeline.evaluation.section import Evaluated, Found
+from pipeline.evaluation.sections import SECTIONS
 from pipeline.evaluation.verdict import judge
-from pipeline.evaluation.wording import number, percent, short_span
 from pipeline.params import Params
-from pipeline.vision.card import ModelCard
 from pipeline.vision.metrics import METRICS
 
-TEMPLATES = Path(__file__).parent / "templates"
 REPORT = "report.html"
 
-SECTIONS = {
-    "verdict": "Verdict",
-    "numbers": "Key numbers",
-    "classes": "Classes",
-    "curves": "Curves",
-    "confusion": "Confusion",
-    "calibration": "Calibration",
-    "slices": "Slices",
-    "mistakes": "Mistakes",
-    "training": "Training",
-    "reproduce": "Reproduce",
-}
-
 
 @dataclass(frozen=True)
-class Findings:
-    """All that a report tells of a variant."""
+class Told:
+    """A section with what it found, and what it took."""
 
-    card: ModelCard
-    predictions: Predictions
-    results: Results
-    mistakes: list[Mistake]
-    history: pd.DataFrame
+    found: Found
+    seconds: float
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A plot as the report holds it."""
+def write_report(folder: Path, evaluated: Evaluated, told: Mapping[str, Told]) -> None:
+    """Write ``report.html``, the PNG of each figure and `TIMINGS` into ``folder``.
 
-    title: str
-    section: str
-    caption: str
-    svg: Markup
+    The folder is replaced whole.
 
-
-def write_report(folder: Path, findings: Findings, params: Params) -> None:
-    """Write ``report.html`` and the PNG of each plot into ``folder``, which is replaced whole."""
-    files, pictures = _draw(findings)
-    page = render(findings, params, pictures).lstrip()
+    Args:
+        folder: of the variant's report.
+        evaluated: the variant.
+        told: the sections by their names, in their order.
+    """
+    files: dict[str, bytes] = {}
+    pictures: dict[str, list[Picture]] = {}
+    with figures.style():
+        for name, each in told.items():
+            drawn = [draw(drawing, evaluated.card.variant) for drawing in each.found.drawings]
+            pictures[name] = [picture for picture, _ in drawn]
+            files |= {
+                drawing.name: png
+                for drawing, (_, png) in zip(each.found.drawings, drawn, strict=True)
+            }
+    page = render(evaluated, told, pictures)
     with replacing_folder(folder) as temporary:
         (temporary / REPORT).write_text(page, encoding="utf-8")
         for name, content in files.items():
             (temporary / f"{name}.png").write_bytes(content)
+        write_json(temporary / TIMINGS, timings(told))
 
 
-def render(findings: Findings, params: Params, pictures: list[Picture]) -> str:
+def timings(told: Mapping[str, Told]) -> dict[str, Any]:
+    """The seconds of each section, and what sections measured that is of this machine."""
+    measured = {name: dict(each.found.timings) for name, each in told.items()}
+    return {
+        "seconds": {name: round(each.seconds, 3) for name, each in told.items()},
+        **{name: values for name, values in measured.items() if values},
+    }
+
+
+def render(
+    evaluated: Evaluated, told: Mapping[str, Told], pictures: Mapping[str, list[Picture]]
+) -> str:
     """The report's HTML."""
-    card, results = findings.card, findings.results
-    sample = findings.predictions.samples["test"]
-    resampling = Resampling.of(params.evaluate)
-    return (
-        _environment()
-        .get_template("report.html.jinja")
-        .render(
-            css=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),  # noqa: S704 (ours)
-            sections=SECTIONS,
-            metrics=METRICS,
-            card=card,
-            classes=findings.predictions.classes,
-            results=results,
-            predictions=findings.predictions,
-            resampling=resampling,
-            verdict=judge(card.variant, results, sample, card.classes, resampling.confidence),
-            plots=pictures,
-            mistakes=findings.mistakes,
-            mistakes_total=int((~sample.correct).sum()),
-            settings=_settings(params, card.variant),
-        )
+    card, results, sample = evaluated.card, evaluated.results, evaluated.sample
+    verdict = judge(card.variant, results, sample, card.classes, evaluated.resampling.confidence)
+    return render_page(
+        "report.html.jinja",
+        sections=SECTIONS,
+        told=told,
+        pictures=pictures,
+        metrics=METRICS,
+        calibration_metrics=CALIBRATION,
+        card=card,
+        classes=card.classes,
+        results=results,
+        predictions=evaluated.predictions,
+        resampling=evaluated.resampling,
+        verdict=verdict,
+        points=[*verdict.points, *(p for each in told.values() for p in each.found.points)],
+        settings=_settings(evaluated.params, card.variant),
     )
-
-
-def _draw(findings: Findings) -> tuple[dict[str, bytes], list[Picture]]:
-    """Every plot as a PNG and as an SVG."""
-    sample = findings.predictions.samples["test"]
-    subject = Subject(sample, findings.predictions.classes, findings.history)
-    files, pictures = {}, []
-    with figures.style():
-        for name, plot in PLOTS.items():
-            figure = plot.draw(subject)
-            files[name] = figures.png(figure)
-            description = f"{plot.title} of {findings.card.variant}. {plot.caption}"
-            # Ours: matplotlib escapes the text it draws, and `svg` the description.
-            text = Markup(figures.svg(figure, name=name, description=description))  # noqa: S704
-            pictures.append(Picture(plot.title, plot.section, plot.caption, text))
-    return files, pictures
 
 
 def _settings(params: Params, variant: str) -> str:
@@ -120,26 +97,3 @@ def _settings(params: Params, variant: str) -> str:
     own = params.variant(variant).model_dump(mode="json", exclude=computed)
     policy, _ = params.policy(variant)
     return yaml.safe_dump({variant: own | {"policy": policy}}, sort_keys=False)
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "percent": percent,
-        "number": number,
-        "span": short_span,
-        "position": _position,
-    }
-    return environment
-
-
-def _position(value: float | None) -> str:
-    """Where a share from 0 to 1 lies on a bar, for CSS."""
-    return f"{100 * min(max(value or 0.0, 0.0), 1.0):.2f}%"

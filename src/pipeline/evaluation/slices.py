@@ -1,10 +1,14 @@
-"""Where a model is worse than on the whole: its accuracy for each value of each extra column."""
+"""Where a model is worse than elsewhere: its metrics for each value of each extra column.
+
+A slice is compared with all other images (Fisher's exact test of its mistakes), and as there are
+many slices, the p-values are corrected by Holm's method.
+"""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,16 +16,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.evaluation.bootstrap import Interval, Resampling, bootstrap
-from pipeline.vision.metrics import METRICS, Floats, Sample
+from pipeline.evaluation.significance import fewer_right, holm
+from pipeline.vision.metrics import METRICS, Floats, Sample, finite
 
 MAX_VALUES = 20
 """Text columns with more distinct values are identifiers rather than kinds of images."""
 MAX_NUMBERS = 10
 """Number columns with more distinct values are cut into quarters."""
 MIN_IMAGES = 10
-"""On fewer images a bootstrap interval is too short to accuse a slice."""
+"""On fewer images a bootstrap interval is too short to be believed, and no slice is tested."""
 
-SLICE_METRICS = {name: METRICS[name] for name in ("accuracy", "balanced_accuracy")}
+SLICE_METRICS = {name: METRICS[name] for name in ("accuracy", "balanced_accuracy", "auroc")}
 
 
 @dataclass(frozen=True)
@@ -33,8 +38,11 @@ class Slice:
     images: int
     accuracy: Interval
     balanced_accuracy: Interval
+    auroc: Interval
+    p_value: float | None
+    """That it is right as often as the other images, corrected; ``None`` if not tested."""
     worse: bool
-    """The whole interval of its accuracy lies below the accuracy on all images."""
+    """The p-value is below 1 minus the confidence of the intervals."""
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -59,7 +67,6 @@ def slice_by(
     table: pd.DataFrame, sample: Sample, columns: Iterable[str], resampling: Resampling
 ) -> Slices:
     """Measure ``sample`` for each value of ``columns`` of ``table``, whose rows are its images."""
-    whole = METRICS["accuracy"].of(sample)
     found: list[Slice] = []
     notes: list[str] = []
     for column in columns:
@@ -68,15 +75,31 @@ def slice_by(
             notes.append(f"{column}: {note}")
         for value, mask in parts:
             if mask.any():
-                found.append(_measure(column, value, sample[mask], whole, resampling))
-    return Slices(tuple(found), tuple(notes))
+                found.append(_measure(column, value, sample, mask, resampling))
+    return Slices(tuple(_corrected(found, 1.0 - resampling.confidence)), tuple(notes))
 
 
-def _measure(column: str, value: str, part: Sample, whole: float, resampling: Resampling) -> Slice:
+def _measure(
+    column: str, value: str, sample: Sample, mask: NDArray[np.bool_], resampling: Resampling
+) -> Slice:
+    part = sample[mask]
+    others = len(sample) - len(part)
+    p_value = None
+    if len(part) >= MIN_IMAGES and others:
+        right = int(part.correct.sum())
+        others_right = int(sample.correct.sum()) - right
+        p_value = fewer_right(right, len(part), others_right, others)
     measured = bootstrap(part, SLICE_METRICS, resampling)
-    high = measured["accuracy"].high
-    worse = len(part) >= MIN_IMAGES and high is not None and high < whole
-    return Slice(column, value, len(part), **measured, worse=worse)
+    return Slice(column, value, len(part), **measured, p_value=p_value, worse=False)
+
+
+def _corrected(found: list[Slice], level: float) -> list[Slice]:
+    """With p-values that allow for how many slices were tested."""
+    tested = [i for i, each in enumerate(found) if each.p_value is not None]
+    p_values = holm([found[i].p_value or 0.0 for i in tested])
+    for i, p_value in zip(tested, p_values, strict=True):
+        found[i] = replace(found[i], p_value=finite(p_value), worse=bool(p_value < level))
+    return found
 
 
 def _parts(column: pd.Series[Any]) -> tuple[list[tuple[str, NDArray[np.bool_]]], str]:

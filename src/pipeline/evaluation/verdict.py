@@ -87,10 +87,10 @@ def _weakest_slice(lowest: Slice, overall: Interval) -> Point:
         f" {percent(lowest.accuracy.value)} right ({span(lowest.accuracy)})"
     )
     if lowest.worse:
-        return Point("Weakest slice", f"{text}, clearly fewer than of all.")
+        return Point("Weakest slice", f"{text}, clearly fewer than of the others.")
     if lowest.accuracy.value is not None and lowest.accuracy.value >= (overall.value or 0.0):
         return Point("Weakest slice", f"{text}: none is below the whole.")
-    return Point("Weakest slice", f"{text}; no slice is clearly worse than the whole.")
+    return Point("Weakest slice", f"{text}; no slice is clearly worse than the rest.")
 
 
 def _sureness(sample: Sample) -> Point:

@@ -20,6 +20,14 @@ def number(value: float | None, in_percent: bool = True) -> str:
     return _minus(f"{value:.3f}")
 
 
+def count(value: float) -> str:
+    """A large number with three digits: 0.49 M for 488,000."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{_THIN}{unit}"
+    return f"{value:.3g}{_THIN}"
+
+
 def span(interval: Interval, in_percent: bool = True) -> str:
     """The ends of an interval, for a sentence: 81.7 to 88.8 %."""
     if interval.low is None or interval.high is None:

@@ -32,6 +32,7 @@ from pipeline.vision.inference import (
 )
 from pipeline.vision.metrics import Floats
 from pipeline.vision.models import Classifier
+from pipeline.vision.temperature import read_temperature, softmax
 from pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -78,10 +79,15 @@ class RegisteredModel:
     device: torch.device
     trained_on: frozenset[str]
     """The ids of the images it learned from."""
+    temperature: float = 1.0
+    """Of its probabilities; 1.0 for a model that was registered without."""
 
     def probabilities(self, images: Pixels) -> Floats:
-        """(N, K) for images (N, H, W, C) in its `ModelCard.stored_size`."""
-        logits = predict_logits(
+        """(N, K) calibrated, for images (N, H, W, C) in its `ModelCard.stored_size`."""
+        return softmax(self._logits(images), self.temperature)
+
+    def _logits(self, images: Pixels) -> NDArray[np.float32]:
+        return predict_logits(
             self.classifier,
             images,
             image_size=self.card.image_size,
@@ -90,13 +96,13 @@ class RegisteredModel:
             precision=self.card.plan["precision"],
             memory_format=self.card.plan["memory_format"],
         )
-        return np.asarray(torch.from_numpy(logits).double().softmax(dim=1).numpy())
 
     def probabilities_of_packed(
         self, workspace: Workspace, packed: Packed, rows: NDArray[np.int64]
     ) -> Floats:
-        """(len(rows), K) for the images at ``rows`` of ``packed``.
+        """(len(rows), K) for the images at ``rows`` of ``packed``, as the network gives them.
 
+        Not calibrated, as those of an evaluation: two models are compared by their networks.
         Where they are packed in another size or with other channels than the model was trained
         with, it gets the original files as it would get them in use.
 
@@ -112,7 +118,7 @@ class RegisteredModel:
             else:
                 names = packed.index["file_name"].iloc[batch]
                 images = self._decode([workspace.data / name for name in names])
-            parts.append(self.probabilities(images))
+            parts.append(softmax(self._logits(images)))
         return np.concatenate(parts)
 
     def _decode(self, paths: Sequence[Path]) -> Pixels:
@@ -150,7 +156,10 @@ def load_version(store: Store, version: ModelVersion) -> RegisteredModel:
         device = best_device()
         classifier, card = load_classifier(folder, device)
         trained_on = frozenset(require(folder / TRAINED_ON).read_text("ascii").split())
-    return RegisteredModel(str(version.version), weights, card, classifier, device, trained_on)
+        temperature = read_temperature(folder)
+    return RegisteredModel(
+        str(version.version), weights, card, classifier, device, trained_on, temperature
+    )
 
 
 @contextlib.contextmanager

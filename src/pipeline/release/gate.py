@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from pipeline.errors import PipelineError
 from pipeline.evaluation.bootstrap import Interval, Resampling, paired_bootstrap
-from pipeline.vision.metrics import METRICS, Floats, Sample
+from pipeline.evaluation.significance import mcnemar
+from pipeline.vision.metrics import METRICS, Floats, Sample, finite
 
 Split = Literal["val", "test"]
 
@@ -26,6 +27,8 @@ class Images:
 
     image_ids: NDArray[np.object_]
     """(N,) SHA-256 of each file."""
+    file_names: NDArray[np.object_]
+    """(N,)"""
     targets: NDArray[np.int64]
     """(N,)"""
     weights: NDArray[np.float32]
@@ -109,6 +112,9 @@ def decide(
             "test_difference": test.difference.value,
             "test_difference_low": test.difference.low,
             "test_difference_high": test.difference.high,
+            "test_only_challenger": test.only_challenger,
+            "test_only_champion": test.only_champion,
+            "test_mcnemar_p": finite(mcnemar(test.only_challenger, test.only_champion)),
             "val_images": val.images,
             "test_images": test.images,
             "val_images_left_out": seen_val,
@@ -123,6 +129,9 @@ class _Compared:
     challenger: float | None
     champion: float | None
     difference: Interval
+    only_challenger: int = 0
+    """Images that the challenger alone has right."""
+    only_champion: int = 0
 
 
 def _differences(
@@ -148,7 +157,14 @@ def _differences(
         weights=ours.weights,
         resampling=resampling,
     )
-    compared = _Compared(int(new.sum()), _value(ours, metric), _value(theirs, metric), difference)
+    compared = _Compared(
+        int(new.sum()),
+        _value(ours, metric),
+        _value(theirs, metric),
+        difference,
+        int((ours.correct & ~theirs.correct).sum()),
+        int((theirs.correct & ~ours.correct).sum()),
+    )
     return compared, int((~new).sum())
 
 

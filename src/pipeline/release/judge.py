@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.artifacts import read_json
 from pipeline.data.pack import Packed
 from pipeline.errors import PipelineError
 from pipeline.evaluation.bootstrap import Resampling
+from pipeline.evaluation.cost import measure_cost
 from pipeline.evaluation.predictions import Predictions
 from pipeline.params import Params
-from pipeline.release.champion import load_version
+from pipeline.release.champion import RegisteredModel, load_version
 from pipeline.release.gate import Candidate, Images, Rules, Split, Verdict, decide
+from pipeline.release.gate_page import Side, render_gate
 from pipeline.tracking import Store
+from pipeline.vision.card import ModelCard
 from pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -35,13 +40,21 @@ class Challenger:
     """The images it was trained and evaluated on."""
 
 
+@dataclass(frozen=True)
+class Judgement:
+    """The verdict, and the page that shows what it rests on, where two models were compared."""
+
+    verdict: Verdict
+    page: str | None
+
+
 def judge(
     workspace: Workspace,
     params: Params,
     store: Store,
     challenger: Challenger,
     champion: ModelVersion | None,
-) -> Verdict:
+) -> Judgement:
     """What the gate says of ``challenger``, by the validation and test images as packed now.
 
     Raises:
@@ -51,13 +64,33 @@ def judge(
     packed = challenger.packed
     rows = {split: packed.rows(split) for split in _SPLITS}
     settings = params.register_
-    return decide(
-        _ours(workspace, challenger, rows),
-        None if champion is None else _theirs(workspace, store, champion, packed, rows),
-        {split: _images(packed, numbers) for split, numbers in rows.items()},
-        Rules(params.compare.metric, settings.min_gain, settings.max_loss),
-        Resampling(settings.resamples, params.evaluate.confidence, settings.seed),
+    rules = Rules(params.compare.metric, settings.min_gain, settings.max_loss)
+    resampling = Resampling(settings.resamples, params.evaluate.confidence, settings.seed)
+    images = {split: _images(packed, numbers) for split, numbers in rows.items()}
+    ours = _ours(workspace, challenger, rows)
+    if champion is None:
+        return Judgement(decide(ours, None, images, rules, resampling), None)
+    model = load_version(store, champion)
+    theirs = _theirs(workspace, model, packed, rows)
+    verdict = decide(ours, theirs, images, rules, resampling)
+    if not verdict.numbers:
+        return Judgement(verdict, None)
+    sections = read_json(workspace.evaluation(challenger.variant) / "sections.json")
+    parameters = ModelCard.read(workspace.model(challenger.variant)).parameters
+    page = render_gate(
+        verdict,
+        Side(challenger.variant, ours, parameters, sections.get("cost")),
+        Side(
+            f"champion, version {model.version}",
+            theirs,
+            model.card.parameters,
+            asdict(measure_cost(model.classifier, model.card.image_size)),
+        ),
+        images,
+        rules.metric,
+        resampling,
     )
+    return Judgement(verdict, page)
 
 
 def _ours(
@@ -79,29 +112,30 @@ def _ours(
         challenger.weights_sha256,
         challenger.packed.classes,
         frozenset(ids.iloc[challenger.packed.rows("train")]),
-        lambda split: predictions.samples[split].probabilities,
+        cache(lambda split: predictions.samples[split].probabilities),
     )
 
 
 def _theirs(
     workspace: Workspace,
-    store: Store,
-    champion: ModelVersion,
+    model: RegisteredModel,
     packed: Packed,
     rows: dict[Split, NDArray[np.int64]],
 ) -> Candidate:
     """The champion, which is asked about the images as they are now."""
-    model = load_version(store, champion)
     return Candidate(
         model.weights_sha256,
         model.card.classes,
         model.trained_on,
-        lambda split: model.probabilities_of_packed(workspace, packed, rows[split]),
+        cache(lambda split: model.probabilities_of_packed(workspace, packed, rows[split])),
     )
 
 
 def _images(packed: Packed, rows: NDArray[np.int64]) -> Images:
     index = packed.index.iloc[rows]
     return Images(
-        index["image_id"].to_numpy(), index["target"].to_numpy(), index["weight"].to_numpy()
+        index["image_id"].to_numpy(),
+        index["file_name"].to_numpy(),
+        index["target"].to_numpy(),
+        index["weight"].to_numpy(),
     )

@@ -18,13 +18,17 @@ from pipeline.data.pack import Packed
 from pipeline.errors import PipelineError
 from pipeline.tracking import WEIGHTS, Store
 from pipeline.vision import card as files
+from pipeline.vision import temperature
 from pipeline.vision.card import ModelCard
+from pipeline.vision.temperature import Calibration
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
 MODEL = "model"
 """The model folder's name within the ``artifacts`` of the MLflow model."""
+CALIBRATION = temperature.FILE
+"""In that folder: the temperature of its probabilities; a model without is used as it is."""
 TRAINED_ON = "trained_on.txt"
 """In that folder: the ids of the images the model learned from, a line each, sorted."""
 CODE = (
@@ -40,7 +44,9 @@ FAMILIES = ("timm", "torchvision")
 """Libraries that a model needs only where its network is theirs, ``FAMILY:NAME``."""
 
 
-def log_model(store: Store, run_id: str, folder: Path, packed: Packed) -> str:
+def log_model(
+    store: Store, run_id: str, folder: Path, packed: Packed, calibration: Calibration
+) -> str:
     """Log the model in ``folder`` as an MLflow model of the run, and return its id.
 
     A model of the same weights that the store already has is taken instead.
@@ -50,9 +56,10 @@ def log_model(store: Store, run_id: str, folder: Path, packed: Packed) -> str:
         run_id: of the run that trained it.
         folder: the variant's model folder.
         packed: the images it was trained on.
+        calibration: of its probabilities, from its evaluation.
 
     Raises:
-        PipelineError: ``packed`` holds other images.
+        PipelineError: ``packed`` holds other images, or ``calibration`` is of other weights.
     """
     card = ModelCard.read(folder)
     if card.data_digest != packed.digest:
@@ -60,11 +67,16 @@ def log_model(store: Store, run_id: str, folder: Path, packed: Packed) -> str:
             f"{folder}: was trained on other images than those packed now; run 'dvc repro' first"
         )
     weights = sha256_file(require(folder / files.WEIGHTS))
+    if calibration.weights_sha256 != weights:
+        raise PipelineError(
+            f"{CALIBRATION} of {card.variant}: is of other weights; run 'dvc repro' first"
+        )
     if (logged := _logged_before(store, weights)) is not None:
         return logged
     with tempfile.TemporaryDirectory(prefix="pipeline-model-") as name:
         staging = Path(name)
         _stage_model(staging / MODEL, folder, packed)
+        calibration.write(staging / MODEL / CALIBRATION)
         _stage_code(staging / "pipeline")
         return _log(store, run_id, staging, card, packed, {WEIGHTS: weights})
 

@@ -1,8 +1,8 @@
 """The registered model as MLflow loads it (models from code: this file runs, nothing is unpickled).
 
 ``predict`` takes the bytes of image files, as a list or as a table with the column ``image``, and
-returns a table with a row an image: ``label``, then ``p_CLASS`` for each class. MLflow puts the
-modules of ``pipeline`` that were packed with the model first on the path.
+returns a table with a row an image: ``label``, then ``p_CLASS``, calibrated, for each class. MLflow
+puts the modules of ``pipeline`` that were packed with the model first on the path.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ class ImageClassifier(PythonModel):
 
     def load_context(self, context: PythonModelContext) -> None:
         from pipeline.vision.inference import best_device, load_classifier
+        from pipeline.vision.temperature import read_temperature
 
+        folder = Path(context.artifacts["model"])
         self._device = best_device()
-        self._classifier, self._card = load_classifier(
-            Path(context.artifacts["model"]), self._device
-        )
+        self._classifier, self._card = load_classifier(folder, self._device)
+        self._temperature = read_temperature(folder)
 
     def predict(self, model_input: pd.DataFrame) -> pd.DataFrame:
         """Label the images in the column ``image``, or in the first one.
@@ -45,10 +46,10 @@ class ImageClassifier(PythonModel):
 
     def _predict(self, images: list[bytes], start: int) -> pd.DataFrame:
         import numpy as np
-        import torch
 
         from pipeline.data.decode import DecodeError
         from pipeline.vision.inference import decode_for_model, predict_logits
+        from pipeline.vision.temperature import softmax
 
         pixels = []
         for row, image in enumerate(images[start : start + BATCH], start=start):
@@ -68,9 +69,9 @@ class ImageClassifier(PythonModel):
             memory_format=self._card.plan["memory_format"],
         )
         classes = self._card.classes
-        probabilities = torch.from_numpy(logits).softmax(dim=1).numpy()
+        probabilities = softmax(logits, self._temperature).astype(np.float32)
         table = pd.DataFrame(probabilities, columns=[f"p_{name}" for name in classes])
-        table.insert(0, "label", [classes[i] for i in probabilities.argmax(axis=1)])
+        table.insert(0, "label", [classes[i] for i in logits.argmax(axis=1)])
         return table
 
 

@@ -17,12 +17,13 @@ from pipeline.errors import Busy, PipelineError
 from pipeline.params import Params, RegisterParams
 from pipeline.release.champion import CHALLENGER, CHAMPION, version_called, versions
 from pipeline.release.gate import Verdict
-from pipeline.release.judge import Challenger, judge
-from pipeline.release.package import log_model
+from pipeline.release.judge import Challenger, Judgement, judge
+from pipeline.release.package import CALIBRATION, log_model
 from pipeline.release.sync import sync
 from pipeline.tracking import WEIGHTS, Store, open_store
 from pipeline.tracking.store import answering, as_default
 from pipeline.vision import card as files
+from pipeline.vision.temperature import Calibration
 from pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -153,13 +154,14 @@ def _register(
             f"a rollback took version {version.version} back; to use it all the same, give it the"
             " alias 'champion' on MLflow's page"
         )
-        verdict = Verdict(False, (reason,), {})
+        judgement = Judgement(Verdict(False, (reason,), {}), None)
     else:
-        verdict = judge(workspace, params, store, challenger, champion)
+        judgement = judge(workspace, params, store, challenger, champion)
+    verdict = judgement.verdict
     if version is None:
         version = _create_version(workspace, store, model, challenger)
     if not is_champion:
-        _settle(store, challenger.run_id, version, champion, verdict)
+        _settle(store, challenger.run_id, version, champion, judgement)
     new = version if verdict.passed else champion
     return Registration(
         model=model,
@@ -183,7 +185,8 @@ def _create_version(
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     folder = workspace.model(challenger.variant)
-    model_id = log_model(store, challenger.run_id, folder, challenger.packed)
+    calibration = Calibration.read(workspace.evaluation(challenger.variant) / CALIBRATION)
+    model_id = log_model(store, challenger.run_id, folder, challenger.packed, calibration)
     with as_default(store):
         version = store.client.create_model_version(
             model,
@@ -206,14 +209,14 @@ def _settle(
     run_id: str,
     version: ModelVersion,
     champion: ModelVersion | None,
-    verdict: Verdict,
+    judgement: Judgement,
 ) -> None:
     """Write the verdict down and set the aliases.
 
     MLflow sets an alias whatever it was before, so the champion is looked at once more. Within a
     workspace its lock makes that exact; between two that share a server it is nearly so.
     """
-    model, client = version.name, store.client
+    model, client, verdict = version.name, store.client, judgement.verdict
     now = version_called(store, model, CHAMPION)
     if (now and now.version) != (champion and champion.version):
         raise Busy(
@@ -222,6 +225,8 @@ def _settle(
         )
     client.set_model_version_tag(model, version.version, VERDICT, verdict.as_text())
     client.log_dict(run_id, asdict(verdict), "gate.json")
+    if judgement.page is not None:
+        client.log_text(run_id, judgement.page, "gate.html")
     client.set_registered_model_alias(model, CHALLENGER, version.version)
     if verdict.passed:
         if champion is not None:

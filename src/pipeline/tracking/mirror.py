@@ -76,10 +76,10 @@ def mirror(
     Args:
         workspace: whose store is used.
         journal: the file that a `Journal` writes; need not exist yet.
-        run_name: of the run, the variant's name.
+        run_name: of the run, the variant's name, with what was learned before it as its own run.
         training_key: the hash of all that shapes the training's result.
         params: the training's settings; may be nested.
-        tags: of the run; ``data_digest`` among them.
+        tags: of the run; ``variant`` and ``data_digest`` among them.
     """
     mirrored = Mirror()
     if not available():
@@ -193,7 +193,7 @@ class _Connection:
                 training.workspace,
                 self._store,
                 training.run_name,
-                command=f"train {training.run_name}",
+                command=f"train {training.tags['variant']}",
                 tags={KIND: "training", **training.tags, TRAINING_KEY: training.key},
                 start_ms=min([training.begun_ms, *(entry.time_ms for entry in entries)]),
             )

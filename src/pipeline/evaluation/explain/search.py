@@ -1,0 +1,124 @@
+"""``python -m pipeline search``: the images that a network takes for most like a given one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from pipeline.artifacts import read_json, write_text
+from pipeline.console import logger
+from pipeline.data.decode import DecodeError
+from pipeline.data.pack import Packed
+from pipeline.errors import ConfigurationError, PipelineError
+from pipeline.evaluation.explain.embedding import observe_batches
+from pipeline.evaluation.explain.index import KINDS, Index
+from pipeline.evaluation.explain.nearest import nearest
+from pipeline.evaluation.explain.pictures import photograph
+from pipeline.evaluation.page import render_page
+from pipeline.params import Params
+from pipeline.vision.batches import resize, to_float
+from pipeline.vision.inference import best_device, decode_for_model, load_classifier
+from pipeline.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Match:
+    """An image of the packed data, and how alike it is."""
+
+    file_name: str
+    label: str
+    split: str
+    cosine: float
+    """Of the angle between the embeddings: 1 for the same direction."""
+    picture: str
+    """A PNG as a data URI."""
+
+
+def search(
+    workspace: Workspace,
+    params: Params,
+    image: Path,
+    output: Path,
+    *,
+    variant: str | None = None,
+    count: int = 24,
+    edges: bool = False,
+) -> list[Match]:
+    """Write a page of the ``count`` packed images nearest to ``image``, and return them.
+
+    Exact, among all packed images.
+
+    Args:
+        workspace: whose models and data.
+        params: which variants there are.
+        image: an image file.
+        output: the HTML file.
+        variant: whose embedding; by default the challenger's, or the first variant's before
+            variants are compared.
+        count: at least 1.
+        edges: compare the edges of the images: shapes rather than shades.
+
+    Raises:
+        ConfigurationError: there is no such variant or file, or ``output`` is no HTML file.
+        PipelineError: the index is missing or stale, or the file is no usable image.
+    """
+    if output.suffix.lower() not in {".html", ".htm"}:
+        raise ConfigurationError(f"{output}: search writes a page; name it with .html at the end")
+    variant = variant or _best_variant(workspace, params)
+    device = best_device(params.variant(variant).device)
+    packed = Packed.load(workspace.packed)
+    index = Index.load(workspace, variant, packed)
+    classifier, card = load_classifier(workspace.model(variant), device)
+    try:
+        query = decode_for_model(_read(image), card)
+    except DecodeError as error:
+        raise PipelineError(f"{image}: no usable image: {error}") from error
+    pixels = to_float(resize(torch.from_numpy(query[None].copy()).to(device), card.image_size))
+    kind = "edges" if edges else "pixels"
+    embedded = observe_batches(classifier, card, [KINDS[kind](pixels, card)])
+    rows, cosines = nearest(getattr(index, kind), embedded.embeddings, count)
+    table = packed.index.iloc[rows[0]]
+    matches = [
+        Match(str(name), str(label), str(split), float(cosine), photograph(packed.images[row]))
+        for name, label, split, row, cosine in zip(
+            table["file_name"], table["label"], table["split"], rows[0], cosines[0], strict=True
+        )
+    ]
+    page = render_page(
+        "search.html.jinja",
+        image=image.name,
+        picture=photograph(query),
+        matches=matches,
+        variant=variant,
+        edges=edges,
+        images=len(packed.index),
+    )
+    write_text(output, page)
+    logger.info(
+        "the %d of %s images most like %s to %s: %s",
+        len(matches),
+        f"{len(packed.index):,}",
+        image.name,
+        variant,
+        output,
+    )
+    return matches
+
+
+def _best_variant(workspace: Workspace, params: Params) -> str:
+    if workspace.selection.is_file():
+        challenger = str(read_json(workspace.selection)["challenger"])
+        if challenger in params.variants:
+            return challenger
+    return next(iter(params.variants))
+
+
+def _read(image: Path) -> bytes:
+    if image.is_dir():
+        raise ConfigurationError(f"{image}: is a folder; name one image")
+    try:
+        return image.read_bytes()
+    except FileNotFoundError:
+        raise ConfigurationError(f"{image}: does not exist; name an image file") from None

@@ -1,0 +1,1 @@
+"""How a network stands changes of its images: corruptions, adversaries, movements."""
