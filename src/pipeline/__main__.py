@@ -38,6 +38,10 @@ data_app = typer.Typer(help="Bring back, or accept, the version of the data.", n
 app.add_typer(data_app, name="data")
 
 Variant = Annotated[str, typer.Argument(help="A name under 'variants' in params.yaml.")]
+ImageSize = Annotated[int | None, typer.Option(min=1, help="Side of the images in pixels.")]
+Channels = Annotated[int | None, typer.Option(min=1, max=4, help="Of the images.")]
+Classes = Annotated[int | None, typer.Option(min=1, help="How many classes.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 
 
 def _open() -> tuple[Workspace, Params]:
@@ -217,6 +221,34 @@ def compare() -> None:
     run(workspace, params)
 
 
+@app.command(rich_help_panel="Stages")
+def index(variant: Variant) -> None:
+    """Embed all images by one variant, for 'search'."""
+    workspace, params = _open()
+    from pipeline.evaluation.explain.index import index as run
+
+    run(workspace, params, variant)
+
+
+@app.command(rich_help_panel="Data")
+def search(
+    image: Annotated[Path, typer.Argument(help="An image file.")],
+    variant: Annotated[
+        str | None, typer.Option(help="Whose embedding compares. Default: the challenger's.")
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, help="How many images to show.")] = 24,
+    edges: Annotated[
+        bool, typer.Option("--edges", help="Compare edges: shapes rather than shades.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("search.html"),
+) -> None:
+    """Show the images of the data that a variant takes for most like a given one."""
+    workspace, params = _open()
+    from pipeline.evaluation.explain.search import search as run
+
+    run(workspace, params, image, out, variant=variant, count=count, edges=edges)
+
+
 @app.command(rich_help_panel="Data")
 def labels(
     variant: Annotated[
@@ -279,12 +311,72 @@ def predict(
 @app.command(rich_help_panel="Settings")
 def models(
     grep: Annotated[str, typer.Option(help="Only names that contain this.")] = "",
+    image_size: ImageSize = None,
+    channels: Channels = None,
+    classes: Classes = None,
+    as_json: AsJson = False,
 ) -> None:
-    """List the networks that a variant can name."""
-    from pipeline.vision.models import list_models
+    """List the networks that a variant can name, with their sizes and costs."""
+    from pipeline.inspection.catalogue import catalogue
 
-    for name in list_models(grep):
-        typer.echo(name)
+    catalogue(grep, image_size=image_size, channels=channels, num_classes=classes, json=as_json)
+
+
+@app.command(rich_help_panel="Settings")
+def inspect(
+    name: Annotated[str, typer.Argument(help="A variant of params.yaml, or a network's name.")],
+    image_size: ImageSize = None,
+    channels: Channels = None,
+    classes: Classes = None,
+    architecture: Annotated[
+        str | None,
+        typer.Option(metavar="YAML", help="Arguments of the network, such as '{width: 16}'."),
+    ] = None,
+    model: Annotated[
+        bool, typer.Option("--model", help="NAME is a network, also if a variant is called so.")
+    ] = False,
+    as_json: AsJson = False,
+    figure: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw the feature maps to this .svg or .png."),
+    ] = None,
+) -> None:
+    """Show the layers of a network: windows, sizes, receptive fields, parameters, costs."""
+    in_project = (Path.cwd() / "params.yaml").is_file()
+    project = _open() if in_project and not model else None
+    from pipeline.inspection.inspect import inspect as run
+
+    run(
+        name,
+        project,
+        image_size=image_size,
+        channels=channels,
+        num_classes=classes,
+        architecture=architecture,
+        as_model=model,
+        json=as_json,
+        figure=figure,
+    )
+
+
+@app.command(rich_help_panel="Settings")
+def preset(
+    name: Annotated[str | None, typer.Argument(help="A file of presets/, without its end.")] = None,
+    show: Annotated[
+        bool, typer.Option("--list", help="Show the presets: data and published figure.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")
+    ] = False,
+) -> None:
+    """Write a recipe for a published figure into params.yaml."""
+    workspace = Workspace.here()
+    from pipeline.presets.apply import apply_preset, list_presets
+
+    if name is None or show:
+        list_presets(workspace)
+    else:
+        apply_preset(workspace, name, dry_run=dry_run)
 
 
 @app.command(rich_help_panel="Settings")
@@ -309,12 +401,21 @@ def params(
         typer.echo(default_suites(parameters.validation), nl=False)
         return
 
+    from pipeline.evaluation.sections import check_sections
+    from pipeline.training.pretraining.pretrain import check_pretraining
     from pipeline.vision.augmentation import build_policy
-    from pipeline.vision.models import check_model
+    from pipeline.vision.models import check_architecture
 
+    check_sections(parameters.evaluate.sections)
     build_policy(parameters.augment.policy, where="augment.policy")
     for name, variant in parameters.variants.items():
-        check_model(variant.model, where=f"variants.{name}.model")
+        check_architecture(
+            variant.model,
+            image_size=variant.image_size,
+            architecture=variant.architecture,
+            where=f"variants.{name}",
+        )
+        check_pretraining(variant, where=f"variants.{name}")
         policy, where = parameters.policy(name)
         build_policy(policy, where=where)
     logger.info("params.yaml is fine: %d variants", len(parameters.variants))

@@ -1,0 +1,1 @@
+"""Recipes for published figures, and how one is written into params.yaml."""
