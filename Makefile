@@ -15,7 +15,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export GOMP_SPINCOUNT := 30000
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run repro ui deploy check test chaos format lint types imports lock schema expectations readme bench-run bench-data bench-train clean
+.PHONY: help setup run repro ui deploy check test zoo chaos format lint types imports lock schema expectations readme bench-run bench-data bench-train bench-evaluate published clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -51,6 +51,9 @@ check: lint types imports ## Lint, types, import contracts and the fast tests: b
 test: setup ## All tests but those of `make chaos`, with real servers and whole pipelines
 	$(PYTEST) -m "not chaos"
 
+zoo: setup ## Train every own network a little, and compare its layers with the network itself
+	pytest -q -n logical -m zoo
+
 chaos: setup ## Tests that kill at random moments and wait; slower than `make test`
 	pytest -q -m chaos
 
@@ -84,7 +87,13 @@ bench-data: setup ## Time scan, near duplicates, validate and split beside their
 bench-train: setup ## Time training beside its compute ceiling and the loops of others
 	python -m benchmarks.train
 
-readme: setup ## Fill README.md's tables and docs/benchmarks.md from benchmarks/results
+bench-evaluate: setup ## Time explanations, predictions and intervals beside their peers
+	python -m benchmarks.evaluate
+
+published: setup ## Train PRESET with several seeds beside its published figure (DATA: its source)
+	python -m benchmarks.published $(PRESET) $(if $(DATA),--data $(DATA))
+
+readme: setup ## Fill README.md's tables, docs/benchmarks.md and docs/published.md from the results
 	python -m benchmarks.readme
 
 lock: setup ## Write requirements.lock anew from pyproject.toml

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.results import PROJECT
 
-BESIDE = {"data": False, "train": True}
+BESIDE = {"data": False, "train": True, "evaluate": True}
 """Whether an environment lies beside the project's own and sees what is installed there: what is
 compared in training has the same PyTorch, and its requirements are all that is added."""
 

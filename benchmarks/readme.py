@@ -1,8 +1,9 @@
-"""`make readme`: README.md's tables and docs/benchmarks.md, made from ``benchmarks/results``.
+"""`make readme`: README.md's tables, docs/benchmarks.md and docs/published.md, from the results.
 
 A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``. It is made from the results of
 that name, by the function of that name in `TABLES` or else by `comparison`; without results it says
-"not yet run". docs/benchmarks.md has every row of every result.
+"not yet run". docs/benchmarks.md has every row of every result, docs/published.md a row for every
+preset.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from benchmarks import published_page
 from benchmarks.results import PROJECT, RESULTS
 from pipeline.artifacts import read_json, write_text
 
@@ -135,6 +137,7 @@ def all_results() -> str:
 def main() -> None:
     write_text(README, render(README.read_text(encoding="utf-8")))
     write_text(ALL, all_results())
+    write_text(published_page.PAGE, published_page.render())
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import platform
 import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.artifacts import write_json
 
@@ -45,14 +46,21 @@ def save(name: str, rows: list[Row], folder: Path = RESULTS) -> Path:
         path,
         {
             "name": name,
-            "commit": _git("rev-parse", "--short=12", "HEAD"),
-            "date": dt.datetime.now(dt.UTC).date().isoformat(),
-            "device": device(),
-            "versions": {"python": platform.python_version(), **_versions()},
+            **circumstances(),
             "rows": [asdict(row) for row in rows],
         },
     )
     return path
+
+
+def circumstances() -> dict[str, Any]:
+    """By which commit, when, where and with what something was measured."""
+    return {
+        "commit": _git("rev-parse", "--short=12", "HEAD"),
+        "date": dt.datetime.now(dt.UTC).date().isoformat(),
+        "device": device(),
+        "versions": {"python": platform.python_version(), **_versions()},
+    }
 
 
 def device() -> str:

@@ -128,6 +128,8 @@ def make_small_project(root: Path) -> SmallProject:
         train__optimizer="sgd",
         variants={"first": small, "second": small | {"lr": 0.01, "seed": 1}},
         evaluate__resamples=200,
+        evaluate__sections=["numbers", "confusion", "mistakes", "corruptions", "cost"],
+        evaluate__corruptions={"images": 8},
         register__model="shapes",
         register__resamples=200,
     )

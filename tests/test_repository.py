@@ -70,12 +70,15 @@ def test_every_dependency_of_a_stage_exists_or_is_made_by_a_stage():
 
 
 def test_the_tables_of_the_readme_come_from_the_results():
+    from benchmarks import published_page
     from benchmarks.readme import ALL, README, all_results, render
 
     text = README.read_text(encoding="utf-8")
     assert "<!-- table: main-run -->" in text
     assert render(text) == text, "run 'make readme'"
     assert all_results() == ALL.read_text(encoding="utf-8"), "run 'make readme'"
+    page = published_page.PAGE.read_text(encoding="utf-8")
+    assert published_page.render() == page, "run 'make readme'"
 
 
 def test_the_import_contracts_hold():
