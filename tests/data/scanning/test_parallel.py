@@ -122,6 +122,13 @@ def test_processes_that_wait_for_files_leave_nothing_behind(tmp_path):
     assert not any(process.is_running() for process in waiting)
 
 
+def test_no_process_waits_while_another_has_all_the_files(tmp_path):
+    setting = Setting(tmp_path, LIMITS, TIMEOUT, 2_000, misbehave)
+    with Pool(setting, 2) as pool:
+        pool.measure([Task(i, "fine") for i in range(64)], 1000)
+        assert [len(worker.out) for worker in pool._workers] == [32, 32]
+
+
 def test_a_process_that_cannot_start_is_an_error_with_its_reason(monkeypatch, tmp_path):
     monkeypatch.setattr(worker_process, "_environment", lambda: {"PYTHONPATH": "/nowhere"})
     monkeypatch.setattr(sys, "executable", sys.base_exec_prefix + "/bin/python3")

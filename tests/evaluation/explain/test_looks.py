@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pipeline.evaluation.explain import CannotExplain
 from pipeline.evaluation.explain.activation_maximisation import Objective, maximise
 from pipeline.evaluation.explain.layers import feature_layers, feature_maps, first_kernels
-from pipeline.evaluation.explain.spectrum import circular_convolution, spectrum
+from pipeline.evaluation.explain.spectrum import spectrum
 from pipeline.vision.models import build
 from tests.evaluation.explain.networks import Dense, Inverted, Plain, Residual, Reused, trained
 from tests.evaluation.explain.pasted import SIDE
@@ -66,14 +66,17 @@ def test_the_first_kernels_are_those_that_see_the_image():
         first_kernels(Dense(), torch.rand(1, 2, 16, 16))
 
 
-def test_the_product_of_spectra_is_the_circular_convolution():
+def test_the_product_of_spectra_is_that_of_the_circular_convolution():
     """Beside SciPy's sum over the pixels, with the image going on at its other edge."""
     rng = np.random.default_rng(0)
-    image, kernel = rng.normal(size=(9, 12)), rng.normal(size=(3, 5))
-    found = circular_convolution(torch.tensor(image), torch.tensor(kernel)).numpy()
-    # SciPy takes the kernel's middle as its origin.
-    expected = np.roll(convolve(image, kernel, mode="wrap"), (1, 2), axis=(0, 1))
-    np.testing.assert_allclose(found, expected, atol=1e-12)
+    image, kernel = rng.normal(size=(12, 12)), rng.normal(size=(3, 5))
+    convolved = torch.tensor(convolve(image, kernel, mode="wrap"))
+    product = spectrum(torch.tensor(image)) * spectrum(torch.tensor(kernel), 12)
+    torch.testing.assert_close(product, spectrum(convolved))
+    # With phases too. SciPy takes the kernel's middle as its origin.
+    phases = torch.fft.fft2(torch.tensor(image)) * torch.fft.fft2(torch.tensor(kernel), s=(12, 12))
+    found = torch.fft.ifft2(phases).real.roll((-1, -2), dims=(0, 1))
+    torch.testing.assert_close(found, convolved)
 
 
 def test_the_spectrum_of_a_wave_is_two_points_and_that_of_a_constant_the_middle():

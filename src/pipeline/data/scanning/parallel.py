@@ -106,8 +106,9 @@ class Pool:
 
     def _employ(self) -> bool:
         """Give every worker enough to do, replace those that ended; False when all is done."""
-        for worker in self._workers:
-            while worker.wants_more() and (chunk := self._chunk()):
+        idle = [worker for worker in self._workers if not worker.out]
+        for worker in (*idle, *self._workers):  # nobody gets two while another has none
+            if worker.wants_more() and (chunk := self._chunk()):
                 worker.give(*chunk)
         while len(self._workers) < self._wanted and (chunk := self._chunk()):
             self._hire().give(*chunk)

@@ -18,6 +18,8 @@ BRIGHTEST = 0.995
 """The share of a map's places that are below its brightest colour: single ones may stand out."""
 KERNEL_SCALE = 6
 """Pixels a side for each value of a kernel."""
+PLANE_SIDE = 40
+"""Pixels a side that a spectrum or feature map is shown in at least, as far as whole numbers do."""
 
 
 def photograph(image: NDArray[np.uint8]) -> str:
@@ -61,11 +63,14 @@ def kernels(weights: Tensor, columns: int = 16) -> str:
     return _uri(_grid((255 * enlarged).round().byte(), columns), MAX_SIDE * 8)
 
 
-def spectra(amplitudes: Tensor, columns: int = 16) -> str:
-    """(K, h, w) side by side, each from its smallest amplitude, black, to its largest, white."""
-    low, high = (f(amplitudes, (1, 2), keepdim=True) for f in (torch.amin, torch.amax))
-    shares = (amplitudes - low) / (high - low).clamp(min=torch.finfo().tiny)
-    return _uri(_grid((255 * shares).round().byte()[:, None], columns), MAX_SIDE * 8)
+def planes(values: Tensor, columns: int = 16) -> str:
+    """(K, h, w) side by side, each from its smallest value, black, to its largest, white."""
+    low, high = (f(values, (1, 2), keepdim=True) for f in (torch.amin, torch.amax))
+    shares = (values - low) / (high - low).clamp(min=torch.finfo().tiny)
+    enlarged = max(1, PLANE_SIDE // max(values.shape[1:]))
+    tiles = (255 * shares).round().byte()[:, None]
+    tiles = tiles.repeat_interleave(enlarged, 2).repeat_interleave(enlarged, 3)
+    return _uri(_grid(tiles, columns), MAX_SIDE * 8)
 
 
 def _grid(tiles: Tensor, columns: int, gap: int = 2) -> Image.Image:

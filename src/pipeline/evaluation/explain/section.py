@@ -15,7 +15,7 @@ from pipeline.evaluation.explain.activation_maximisation import Objective, maxim
 from pipeline.evaluation.explain.checks import SHARES, check, completeness, explain_each
 from pipeline.evaluation.explain.embedding import Observed, observe
 from pipeline.evaluation.explain.gradient import CannotExplain
-from pipeline.evaluation.explain.layers import feature_layers, first_kernels
+from pipeline.evaluation.explain.layers import feature_layers, feature_maps, first_kernels
 from pipeline.evaluation.explain.methods import METHODS
 from pipeline.evaluation.explain.nearest import nearest
 from pipeline.evaluation.explain.spectrum import spectrum
@@ -27,6 +27,8 @@ NEIGHBOURS = 3
 STRONGEST = 4
 """Training images shown of a unit."""
 MAX_KERNELS = 64
+LAYERS, MAPS = 4, 16
+"""Layers whose feature maps of one image are shown, and how many of each."""
 SPECTRUM_SIDE = 24
 
 
@@ -82,6 +84,7 @@ def find(evaluated: Evaluated) -> Found:
         "shares": SHARES,
         "examples": len(rows),
         "kernels": _kernels(evaluated, images),
+        "maps": _feature_maps(evaluated, images[:1], list(layers)),
         "layer": (layer, layers[layer]) if layer else None,
         "units": looks.units(layers[layer][0]) if layer else [],
         "classes": looks.classes(),
@@ -207,6 +210,24 @@ def _cases(
     ]
 
 
+def _feature_maps(evaluated: Evaluated, image: Tensor, layers: list[str]) -> list[dict[str, Any]]:
+    """Some feature maps of some layers, evenly from the first to the last."""
+    if not layers:
+        return []
+    chosen = [layers[i] for i in np.unique(np.linspace(0, len(layers) - 1, LAYERS).astype(int))]
+    found = feature_maps(evaluated.classifier, image, chosen)
+    return [
+        {
+            "layer": name,
+            "picture": pictures.planes(found[name][0, :MAPS].cpu()),
+            "shown": min(MAPS, found[name].shape[1]),
+            "count": found[name].shape[1],
+            "size": f"{found[name].shape[2]} × {found[name].shape[3]}",
+        }
+        for name in chosen
+    ]
+
+
 def _kernels(evaluated: Evaluated, images: Tensor) -> dict[str, Any] | None:
     try:
         weights = first_kernels(evaluated.classifier, images[:1])
@@ -217,7 +238,7 @@ def _kernels(evaluated: Evaluated, images: Tensor) -> dict[str, Any] | None:
     side = max(SPECTRUM_SIDE, height, width)
     return {
         "picture": pictures.kernels(shown),
-        "spectra": pictures.spectra(spectrum(shown.mean(dim=1), side)),
+        "spectra": pictures.planes(spectrum(shown.mean(dim=1), side)),
         "count": count,
         "shown": len(shown),
         "size": f"{height} × {width}",

@@ -21,13 +21,3 @@ def spectrum(planes: Tensor, side: int | None = None) -> Tensor:
     if side < max(planes.shape[-2:]):
         raise ValueError(f"a spectrum of side {side} cannot hold {tuple(planes.shape[-2:])} pixels")
     return torch.fft.fftshift(torch.fft.fft2(planes, s=(side, side)), dim=(-2, -1)).abs()
-
-
-def circular_convolution(planes: Tensor, kernels: Tensor) -> Tensor:
-    """(…, H, W) with (…, h, w), the image going on at the other edge: by the spectra's product.
-
-    Entry (i, j) is the sum over (a, b) of ``kernels[a, b] * planes[i - a, j - b]``.
-    """
-    size = (planes.shape[-2], planes.shape[-1])
-    product = torch.fft.rfft2(planes) * torch.fft.rfft2(kernels, s=size)
-    return torch.fft.irfft2(product, s=size)
