@@ -14,7 +14,7 @@ from pipeline.evaluation.explain.gradient import evaluating
 
 PATCHES = 8
 """So many patches would lie side by side along the shorter side; they overlap by half."""
-BATCH = 256
+BATCH = 64
 """Covered images that are predicted at a time: a matter of memory."""
 
 

@@ -71,7 +71,8 @@ def find(evaluated: Evaluated) -> Found:
     maps, refused = explain_each(classifier, images, targets, params.methods)
     checked = check(classifier, images, targets, maps, precision=card.plan["precision"])
     gap = completeness(classifier, images, targets, maps)
-    layers = feature_layers(classifier, images[:1])
+    found = feature_layers(classifier, images[:1])
+    layers = {name: shape for name, shape in found.items() if name.startswith("net.")}
     rows = some_training_rows(evaluated, params.examples)
     layer = next(reversed(layers), None)
     looks = _Looks(evaluated, params, images, rows, layer)
@@ -219,7 +220,7 @@ def _feature_maps(evaluated: Evaluated, image: Tensor, layers: list[str]) -> lis
     return [
         {
             "layer": name,
-            "picture": pictures.planes(found[name][0, :MAPS].cpu()),
+            "picture": pictures.planes(found[name][0, :MAPS].cpu(), columns=8),
             "shown": min(MAPS, found[name].shape[1]),
             "count": found[name].shape[1],
             "size": f"{found[name].shape[2]} × {found[name].shape[3]}",
