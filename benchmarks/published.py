@@ -49,7 +49,7 @@ def measure(name: str, data: str | None, seeds: Sequence[int]) -> dict[str, Any]
     Args:
         data: what ``python -m pipeline ingest`` is to take; None: the source in the preset.
     """
-    preset = read_preset(PRESETS, name).preset
+    preset, measured = read_preset(PRESETS, name).preset, circumstances()
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder) / "clone"
         subprocess.run(["git", "clone", "--quiet", str(PROJECT), str(clone)], check=True)
@@ -63,7 +63,7 @@ def measure(name: str, data: str | None, seeds: Sequence[int]) -> dict[str, Any]
         for stage in ("scan", "validate", "split", "augment"):
             _pipeline(clone, stage)
         trained = {seed: _train(clone, variant) for seed, variant in variants.items()}
-        return _result(name, preset, clone, variants, trained)
+        return _result(name, preset, clone, variants, trained) | measured
 
 
 def _repeat(params: Path, preset: Preset, seeds: Sequence[int]) -> dict[int, str]:
@@ -125,7 +125,6 @@ def _result(
         "chosen_by_validation": best.test["accuracy"],
         "vote": float(right.mean()) if len(seeds) > 1 else None,
         "seeds": [asdict(seed) for seed in seeds],
-        **circumstances(),
     }
 
 
