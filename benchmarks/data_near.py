@@ -27,7 +27,7 @@ from PIL import Image
 from benchmarks.data_images import cells, write_listing
 from benchmarks.data_scan import scan_anew
 from benchmarks.peers import peer_python, peer_version
-from benchmarks.results import PROJECT, Row
+from benchmarks.results import PROJECT, Row, beside
 from pipeline.data.manifest import read_table
 from pipeline.data.scanning.fingerprint import fingerprints, picture
 from pipeline.data.scanning.pixel_measures import lit, shrink
@@ -223,21 +223,8 @@ def _search_rows(count: int, repeats: int) -> list[Row]:
                 raise RuntimeError(f"{own['pairs']} pairs found, by imagededup {peer['pairs']}")
             ours.append(own["seconds"])
             theirs.append(peer["seconds"])
-    ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
-    return [
-        Row(
-            f"all pairs within {RADIUS} bits among {count:,} hashes",
-            "time",
-            "s",
-            round(statistics.median(ours), 4),
-            low=round(min(ours), 4),
-            high=round(max(ours), 4),
-            repeats=repeats,
-            peer=round(statistics.median(theirs), 2),
-            peer_name=peer_version("imagededup"),
-            ratio=round(statistics.median(ratios), 1),
-        )
-    ]
+    case = f"all pairs within {RADIUS} bits among {count:,} hashes"
+    return [beside(case, "time", "s", ours, theirs, peer_version("imagededup"), digits=4)]
 
 
 def some_hashes(count: int) -> np.ndarray:

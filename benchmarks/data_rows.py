@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.results import PROJECT, Row
+from benchmarks.results import PROJECT, spread
 from pipeline.artifacts import write_json
 from pipeline.data.manifest import GIVEN, MEASURED, to_frame, write_table
 from pipeline.data.validation.reference import Reference, write_reference
@@ -48,20 +47,14 @@ def rows(sizes: tuple[int, ...] = SIZES, repeats: int = 5) -> list[dict[str, Any
     for (stage, size), runs in measured.items():
         seconds, peaks = ([run[i] for run in runs] for i in (0, 1))
         case = f"{stage}, {size:,} rows"
-        table.append(_row(case, "time", "s", seconds))
-        table.append(_row(case, "peak memory", "MiB", peaks))
+        table.append(spread(case, "time", "s", seconds))
+        table.append(spread(case, "peak memory", "MiB", peaks))
     first, last = min(sizes), max(sizes)
     for stage in STAGES:
         pairs = zip(measured[stage, first], measured[stage, last], strict=True)
         exponents = [math.log(b[0] / a[0]) / math.log(last / first) for a, b in pairs]
-        table.append(_row(f"{stage}, {first:,} to {last:,} rows", "exponent", "", exponents))
+        table.append(spread(f"{stage}, {first:,} to {last:,} rows", "exponent", "", exponents))
     return [asdict(row) for row in table]
-
-
-def _row(case: str, metric: str, unit: str, values: list[float]) -> Row:
-    middle = round(statistics.median(values), 4)
-    ends = round(min(values), 4), round(max(values), 4)
-    return Row(case, metric, unit, middle, *ends, repeats=len(values))
 
 
 def make_workspace(root: Path, size: int) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 from dataclasses import asdict
@@ -15,7 +14,7 @@ from typing import Any
 
 from benchmarks.data_images import CACHE, make_jpegs, make_workspace, write_listing
 from benchmarks.peers import peer_python, peer_version
-from benchmarks.results import PROJECT, Row
+from benchmarks.results import PROJECT, SPEED, beside, spread
 from pipeline.workspace import Workspace
 
 KINDS = {
@@ -38,9 +37,9 @@ def rows(images: int = 10_000, repeats: int = 5) -> list[dict[str, Any]]:
             names = list(runs)
             for name in names[i % 3 :] + names[: i % 3]:
                 runs[name].append(count / COMMANDS[name](workspace))
-        table.append(_beside(case, runs["scan"], runs["decode"], "Pillow, decoding alone"))
+        table.append(beside(case, *SPEED, runs["scan"], runs["decode"], "Pillow, decoding alone"))
         peer = peer_version("cleanvision")
-        table.append(_beside(case, runs["scan"], runs["cleanvision"], peer))
+        table.append(beside(case, *SPEED, runs["scan"], runs["cleanvision"], peer))
     return [asdict(row) for row in table]
 
 
@@ -63,11 +62,11 @@ def rescan_rows(images: int = 10_000, repeats: int = 5) -> list[dict[str, Any]]:
         (f"{NEW_SHARE:.0%} new files", grown),
     )
     case = f"{images:,} JPEGs 640×480"
-    table = [_row(f"{case}, first scan", "time", "s", cold)]
+    table = [spread(f"{case}, first scan", "time", "s", cold)]
     for name, seconds in shares:
-        table.append(_row(f"{case}, {name}", "time", "s", seconds))
+        table.append(spread(f"{case}, {name}", "time", "s", seconds))
         of_cold = [a / b for a, b in zip(seconds, cold, strict=True)]
-        table.append(_row(f"{case}, {name}", "share of the first scan", "", of_cold))
+        table.append(spread(f"{case}, {name}", "share of the first scan", "", of_cold))
     return [asdict(row) for row in table]
 
 
@@ -111,24 +110,3 @@ def _seconds(command: list[str]) -> float:
 
 def _on_two_processors() -> None:
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
-
-
-def _beside(case: str, ours: list[float], theirs: list[float], name: str) -> Row:
-    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
-    return Row(
-        case,
-        "images per second",
-        "1/s",
-        round(statistics.median(ours), 1),
-        low=round(min(ours), 1),
-        high=round(max(ours), 1),
-        repeats=len(ours),
-        peer=round(statistics.median(theirs), 1),
-        peer_name=name,
-        ratio=round(statistics.median(ratios), 3),
-    )
-
-
-def _row(case: str, metric: str, unit: str, values: list[float]) -> Row:
-    middle, low, high = (round(f(values), 4) for f in (statistics.median, min, max))
-    return Row(case, metric, unit, middle, low=low, high=high, repeats=len(values))

@@ -6,7 +6,6 @@ of its resamples, counted up.
 
 from __future__ import annotations
 
-import statistics
 import time
 from dataclasses import asdict
 from importlib.metadata import version
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, roc_auc_score
 
-from benchmarks.results import Row
+from benchmarks.results import Row, beside
 from pipeline.evaluation.bootstrap import Resampling, bootstrap
 from pipeline.vision.metrics import METRICS, Sample
 
@@ -44,17 +43,10 @@ def _case(images: int, repeats: int) -> Row:
         bootstrap(sample, metrics, Resampling(RESAMPLES, 0.95, 0))
         ours.append(time.perf_counter() - start)
         theirs.append(_loop(targets, score, rng) * RESAMPLES / LOOPED)
-    return Row(
+    return beside(
         f"{images:,} images, {RESAMPLES:,} resamples, {len(NAMES)} metrics",
-        "time",
-        "s",
-        round(statistics.median(ours), 4),
-        low=round(min(ours), 4),
-        high=round(max(ours), 4),
-        repeats=repeats,
-        peer=round(statistics.median(theirs), 4),
-        peer_name=f"a loop with scikit-learn {version('scikit-learn')}",
-        ratio=round(statistics.median(b / a for a, b in zip(ours, theirs, strict=True)), 2),
+        *("time", "s", ours, theirs, f"a loop with scikit-learn {version('scikit-learn')}"),
+        digits=4,
     )
 
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import subprocess
 from dataclasses import asdict
 from typing import Any
 
 from benchmarks.peers import peer_python, peer_version
-from benchmarks.results import PROJECT, Row
+from benchmarks.results import PROJECT, beside
 
 NETWORKS = {"torchvision:resnet18": "ResNet-18, 96 px", "torchvision:vgg11_bn": "VGG-11, 96 px"}
 SIDE = 96
@@ -44,17 +43,10 @@ def rows(repeats: int = 5, images: int | None = None) -> list[dict[str, Any]]:
         }
         ours, theirs = _measured(case)
         table.append(
-            Row(
+            beside(
                 f"{method}, {NETWORKS[model]}",
-                "maps per second",
-                "1/s",
-                round(statistics.median(ours), 2),
-                low=round(min(ours), 2),
-                high=round(max(ours), 2),
-                repeats=repeats,
-                peer=round(statistics.median(theirs), 2),
-                peer_name=peer_version(peer, "evaluate"),
-                ratio=round(statistics.median(a / b for a, b in zip(ours, theirs, strict=True)), 3),
+                *("maps per second", "1/s", ours, theirs, peer_version(peer, "evaluate")),
+                digits=2,
             )
         )
     return [asdict(row) for row in table]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from dataclasses import asdict
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.results import Row
+from benchmarks.results import SPEED, Row, beside
 from pipeline.vision.inference import best_device, predict_logits
 from pipeline.vision.models import Classifier, build
 from pipeline.vision.precision import autocast
@@ -66,18 +65,7 @@ def _case(name: str, model: str, side: int, channels: int, count: int, repeats: 
                 _forward_passes(network, ready, count)
             runs.append(count / (time.perf_counter() - start))
     ours, ceiling = ours[1:], ceiling[1:]  # the first are warm-up
-    return Row(
-        name,
-        "images per second",
-        "1/s",
-        round(statistics.median(ours), 1),
-        low=round(min(ours), 1),
-        high=round(max(ours), 1),
-        repeats=repeats,
-        peer=round(statistics.median(ceiling), 1),
-        peer_name="forward passes alone, on ready batches",
-        ratio=round(statistics.median(a / b for a, b in zip(ours, ceiling, strict=True)), 3),
-    )
+    return beside(name, *SPEED, ours, ceiling, "forward passes alone, on ready batches")
 
 
 def _forward_passes(network: Classifier, ready: torch.Tensor, count: int) -> None:

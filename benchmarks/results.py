@@ -11,8 +11,10 @@ import datetime as dt
 import importlib.metadata
 import os
 import platform
+import statistics
 import subprocess
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from pipeline.artifacts import write_json
 
 PROJECT = Path(__file__).resolve().parent.parent
 RESULTS = PROJECT / "benchmarks" / "results"
+SPEED = ("images per second", "1/s")
 LIBRARIES = ("torch", "torchvision", "timm", "numpy", "pillow", "dvc", "prefect", "mlflow")
 
 
@@ -37,6 +40,35 @@ class Row:
     peer: float | None = None
     peer_name: str | None = None
     ratio: float | None = None
+
+
+def beside(
+    case: str,
+    metric: str,
+    unit: str,
+    ours: Sequence[float],
+    theirs: Sequence[float],
+    peer_name: str,
+    *,
+    digits: int = 1,
+) -> Row:
+    """Medians of runs that took turns, and the median of the ratios of neighbours.
+
+    Of seconds less is better, of everything else more.
+    """
+    ratios = (b / a if unit == "s" else a / b for a, b in zip(ours, theirs, strict=True))
+    return replace(
+        spread(case, metric, unit, ours, digits=digits),
+        peer=round(statistics.median(theirs), digits),
+        peer_name=peer_name,
+        ratio=round(statistics.median(ratios), 3),
+    )
+
+
+def spread(case: str, metric: str, unit: str, values: Sequence[float], *, digits: int = 4) -> Row:
+    """The median of ``values``, from the least to the largest."""
+    middle, low, high = (round(f(values), digits) for f in (statistics.median, min, max))
+    return Row(case, metric, unit, middle, low, high, repeats=len(values))
 
 
 def save(name: str, rows: list[Row], folder: Path = RESULTS) -> Path:

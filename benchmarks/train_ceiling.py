@@ -6,7 +6,6 @@ network, loss, gradients and update are the same, by the same plan.
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 import time
 from dataclasses import asdict, replace
@@ -17,7 +16,7 @@ import torch
 
 from benchmarks.loops.case import Case
 from benchmarks.loops.recipe import recipe
-from benchmarks.results import Row
+from benchmarks.results import SPEED, Row, beside
 from benchmarks.train_peers import CASES
 from pipeline.journal import Journal
 from pipeline.training.environment import reproducible, resolve_device
@@ -64,7 +63,7 @@ def _case(name: str, case: Case, repeats: int) -> list[Row]:
         trainer.profile = Profile(task.device)
         trainer.train_epoch(repeats)
     parts = trainer.profile.seconds()
-    table = [_beside(name, ours, ceiling)]
+    table = [beside(name, *SPEED, ours, ceiling, "the same steps on ready batches")]
     for part, seconds in parts.items():
         milliseconds = round(1000 * seconds / trainer.steps_per_epoch, 4)
         table.append(Row(name, f"of a step: {part}", "ms", milliseconds))
@@ -94,18 +93,3 @@ def _ceiling_epoch(
         loss.backward()  # type: ignore[no-untyped-call]
         loss = guarded_step(trainer.optimizer, loss, max_norm=trainer.settings.gradient_clip)
     loss.item()  # the device is done
-
-
-def _beside(case: str, ours: list[float], ceiling: list[float]) -> Row:
-    return Row(
-        case,
-        "images per second",
-        "1/s",
-        round(statistics.median(ours), 1),
-        low=round(min(ours), 1),
-        high=round(max(ours), 1),
-        repeats=len(ours),
-        peer=round(statistics.median(ceiling), 1),
-        peer_name="the same steps on ready batches",
-        ratio=round(statistics.median(a / b for a, b in zip(ours, ceiling, strict=True)), 3),
-    )

@@ -7,7 +7,6 @@ in turns. A peer gets its best number of workers and the better memory layout, f
 from __future__ import annotations
 
 import os
-import statistics
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -15,7 +14,7 @@ from typing import Any
 
 from benchmarks.loops.case import Case
 from benchmarks.peers import peer_python, peer_version
-from benchmarks.results import PROJECT, Row
+from benchmarks.results import PROJECT, SPEED, Row, beside
 from benchmarks.train_images import class_folders
 
 CASES = {
@@ -52,7 +51,8 @@ def _case(name: str, case: Case, repeats: int) -> list[Row]:
         for loop in order[i % len(order) :] + order[: i % len(order)]:
             runs[loop].append(_speed(loop, asked[loop]))
     return [
-        _row(name, runs["our_loop"], runs[peer], _described(peer, asked[peer])) for peer in PEERS
+        beside(name, *SPEED, runs["our_loop"], runs[peer], _described(peer, asked[peer]))
+        for peer in PEERS
     ]
 
 
@@ -89,19 +89,3 @@ def _speed(loop: str, case: Case) -> float:
     if done.returncode:
         raise RuntimeError(f"{loop}, {case}: ended with {done.returncode}\n{done.stderr}")
     return float(done.stdout.split()[-1])
-
-
-def _row(case: str, ours: list[float], theirs: list[float], peer: str) -> Row:
-    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
-    return Row(
-        case,
-        "images per second",
-        "1/s",
-        round(statistics.median(ours), 1),
-        low=round(min(ours), 1),
-        high=round(max(ours), 1),
-        repeats=len(ours),
-        peer=round(statistics.median(theirs), 1),
-        peer_name=peer,
-        ratio=round(statistics.median(ratios), 3),
-    )
