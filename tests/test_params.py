@@ -6,9 +6,11 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from pipeline import params
 from pipeline.errors import ConfigurationError
+from pipeline.params import reading
 
 
 @pytest.fixture
@@ -108,18 +110,18 @@ def test_an_unknown_variant_gets_the_nearest_name(load_text, params_text):
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(max_size=5), st.lists))
 def test_any_value_is_accepted_or_refused_by_name(value):
     text = (Path(__file__).parent.parent / "params.yaml").read_text(encoding="utf-8")
-    raw = params._with_common_settings(yaml.safe_load(text) | {"scan": value})
+    raw = reading._with_common_settings(yaml.safe_load(text) | {"scan": value})
     try:
         params.Params.model_validate(raw)
-    except params.ValidationError as error:
-        assert all(params._message(detail).startswith("scan") for detail in error.errors())
+    except ValidationError as error:
+        assert all(reading._message(detail).startswith("scan") for detail in error.errors())
     else:
         pytest.fail("a value that is no section was accepted")
 
 
 def test_settings_cannot_be_changed_after_reading(load_text, params_text):
     loaded = load_text(params_text)
-    with pytest.raises(params.ValidationError):
+    with pytest.raises(ValidationError):
         loaded.train.lr = 1.0
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.training import execution, probe
-from pipeline.training.checkpoint import CheckpointFolder, hold, snapshot
+from pipeline.training.checkpoint import hold, snapshot
 from pipeline.training.distributed import Group
 from pipeline.training.environment import reproducible
 from pipeline.training.fit import Fitted, fit
@@ -21,6 +21,7 @@ from pipeline.training.task import Task
 from pipeline.vision.models import MODELS
 from pipeline.vision.models.outputs import logits_in
 from tests.training.conftest import trainer_of
+from tests.training.ending import ended_after
 
 WEIGHT = 0.3
 
@@ -186,10 +187,6 @@ def test_on_a_gpu_other_passes_give_them_too(make_task, way, model):
 # Whole trainings
 
 
-class Ended(BaseException):
-    """As a kill would, it passes through everything."""
-
-
 def run(task: Task, folder) -> Fitted:
     with reproducible(task.device), hold(folder) as checkpoints:
         return fit(task, checkpoints, plans=folder.parent / "plans")
@@ -220,17 +217,8 @@ def test_an_ended_training_goes_on_to_the_same_bits(make_task, tmp_path, monkeyp
     monkeypatch.setattr("pipeline.training.fit.SAVE_EVERY", 0.0)
     task = make_task(epochs=2, lr=0.005, **RESUMED[name])
     undisturbed = run(task, tmp_path / "undisturbed")
-    save = CheckpointFolder.save
-
-    def save_then_end(self, checkpoint, **kwargs):
-        save(self, checkpoint, **kwargs)
-        if checkpoint.epoch == 1:
-            raise Ended
-
-    monkeypatch.setattr(CheckpointFolder, "save", save_then_end)
-    with pytest.raises(Ended):
+    with ended_after(1):
         run(task, tmp_path / "ended")
-    monkeypatch.setattr(CheckpointFolder, "save", save)
     torch.manual_seed(5)
     resumed = run(task, tmp_path / "ended")
     assert resumed.history == undisturbed.history

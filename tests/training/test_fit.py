@@ -19,6 +19,7 @@ from pipeline.training.checkpoint import CheckpointFolder, hold, snapshot
 from pipeline.training.environment import reproducible
 from pipeline.training.fit import Fitted, fit
 from pipeline.training.task import Task
+from tests.training.ending import Ended, ended_after
 
 EPOCHS = 4
 
@@ -63,28 +64,13 @@ def test_two_runs_give_the_same_bits(make_task, tmp_path, precision, optimizer):
     assert_same_bits(first, run(task, tmp_path / "second"))
 
 
-class Ended(BaseException):
-    """As a kill would, it passes through everything."""
-
-
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("epochs_done", range(1, EPOCHS + 1))
-def test_an_ended_run_goes_on_to_the_same_bits(
-    make_task, tmp_path, monkeypatch, epochs_done, optimizer
-):
+def test_an_ended_run_goes_on_to_the_same_bits(make_task, tmp_path, epochs_done, optimizer):
     task = make_task(epochs=EPOCHS, optimizer=optimizer, lr=0.005)
     undisturbed = run(task, tmp_path / "undisturbed")
-    save = CheckpointFolder.save
-
-    def save_then_end(self, checkpoint, **kwargs):
-        save(self, checkpoint, **kwargs)
-        if checkpoint.epoch == epochs_done:
-            raise Ended
-
-    monkeypatch.setattr(CheckpointFolder, "save", save_then_end)
-    with pytest.raises(Ended):
+    with ended_after(epochs_done):
         run(task, tmp_path / "ended")
-    monkeypatch.setattr(CheckpointFolder, "save", save)
     assert_same_bits(undisturbed, run(task, tmp_path / "ended"))
     assert [entry.step for entry in read(tmp_path / "ended" / "journal.jsonl")] == [1, 2, 3, 4]
 
@@ -167,19 +153,11 @@ def test_a_finished_training_is_taken_over_without_a_step(make_task, tmp_path, m
     assert kept[0].stat().st_size < weights + 20_000
 
 
-def test_a_resumed_run_keeps_the_plan_of_its_checkpoint(make_task, tmp_path, monkeypatch):
+def test_a_resumed_run_keeps_the_plan_of_its_checkpoint(make_task, tmp_path):
     threads = torch.get_num_threads()
-    save = CheckpointFolder.save
-
-    def save_then_end(self, checkpoint, **kwargs):
-        save(self, checkpoint, **kwargs)
-        raise Ended
-
     task = make_task(epochs=2, precision="auto")
-    monkeypatch.setattr(CheckpointFolder, "save", save_then_end)
-    with pytest.raises(Ended):
+    with ended_after(1):
         run(task, tmp_path / "key")
-    monkeypatch.setattr(CheckpointFolder, "save", save)
     torch.set_num_threads(threads + 1)
     try:
         assert run(task, tmp_path / "key").plan.threads == threads

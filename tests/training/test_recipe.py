@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from pipeline.errors import ConfigurationError, DataRefused
-from pipeline.training.checkpoint import CheckpointFolder, hold, snapshot
+from pipeline.training.checkpoint import hold, snapshot
 from pipeline.training.environment import reproducible
 from pipeline.training.fit import Fitted, fit
 from pipeline.training.history import Epoch, finished
@@ -23,6 +23,7 @@ from pipeline.vision.mixing import neighbours
 from pipeline.vision.models import MODELS
 from pipeline.vision.models.pretrained import Pretrained
 from tests.training.conftest import trainer_of
+from tests.training.ending import ended_after
 
 MIXED = {
     "flip": {"horizontal": 0.5},
@@ -367,10 +368,6 @@ def test_balanced_sampling_shows_rare_images_anew_each_time(make_task, monkeypat
 # All at once
 
 
-class Ended(BaseException):
-    """As a kill would, it passes through everything."""
-
-
 EVERYTHING = {
     "optimizer": "muon",
     "lr": 0.005,
@@ -397,17 +394,8 @@ def test_all_of_it_together_resumes_to_the_bit(make_task, tmp_path, monkeypatch,
     learned = {name: tensor + 0.01 for name, tensor in build_network(task).net.state_dict().items()}
     task = dataclasses.replace(task, pretrained=Pretrained("made.pth", learned))
     undisturbed = run(task, tmp_path / "undisturbed")
-    save = CheckpointFolder.save
-
-    def save_then_end(self, checkpoint, **kwargs):
-        save(self, checkpoint, **kwargs)
-        if checkpoint.epoch == epochs_done:
-            raise Ended
-
-    monkeypatch.setattr(CheckpointFolder, "save", save_then_end)
-    with pytest.raises(Ended):
+    with ended_after(epochs_done):
         run(task, tmp_path / "ended")
-    monkeypatch.setattr(CheckpointFolder, "save", save)
     resumed = run(task, tmp_path / "ended")
     assert_same_bits(undisturbed, resumed)
     assert resumed.network.views == "dihedral"

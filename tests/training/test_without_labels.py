@@ -18,7 +18,6 @@ from pipeline.data.pack import Packed
 from pipeline.errors import ConfigurationError
 from pipeline.journal import read
 from pipeline.params import Params
-from pipeline.training.checkpoint import CheckpointFolder
 from pipeline.training.distributed import ALONE
 from pipeline.training.environment import reproducible
 from pipeline.training.fit import fit
@@ -32,6 +31,7 @@ from pipeline.vision.inference import predict_logits
 from pipeline.vision.models.pretrained import Pretrained
 from pipeline.workspace import Workspace
 from tests.training import digits
+from tests.training.ending import ended_after
 
 EPOCHS = 3
 AUTOENCODER = {"epochs": EPOCHS, "batch_size": 16, "lr": 0.01, "masking": 0.2}
@@ -146,31 +146,15 @@ def test_errors_fall_and_no_label_is_looked_at(workspace, start, method):
     assert again.weights.digest == learned.weights.digest
 
 
-class Ended(BaseException):
-    """As a kill would, it passes through everything."""
-
-
 @pytest.mark.parametrize(
     ("method", "saves"),
     [("autoencoder", 1), ("autoencoder", EPOCHS), ("rbm", 2), ("rbm", EPOCHS + 1)],
 )
-def test_an_ended_pretraining_goes_on_to_the_same_bits(
-    workspace, start, monkeypatch, tmp_path, method, saves
-):
+def test_an_ended_pretraining_goes_on_to_the_same_bits(workspace, start, tmp_path, method, saves):
     task = start(**VARIANTS[method])
     undisturbed = learn(Workspace(tmp_path / "undisturbed"), task)
-    save, left = CheckpointFolder.save, [saves]
-
-    def save_then_end(self, checkpoint, **kwargs):
-        save(self, checkpoint, **kwargs)
-        left[0] -= 1
-        if not left[0]:
-            raise Ended
-
-    monkeypatch.setattr(CheckpointFolder, "save", save_then_end)
-    with contextlib.suppress(Ended):
+    with ended_after(saves):
         learn(workspace, task)
-    monkeypatch.setattr(CheckpointFolder, "save", save)
     torch.manual_seed(saves)  # whatever the process has drawn before
     assert learn(workspace, task).files == undisturbed.files
 

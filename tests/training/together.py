@@ -25,6 +25,7 @@ from pipeline.training.loop import Trainer
 from pipeline.training.plan import Plan
 from pipeline.training.task import Task, build_network, build_splits
 from pipeline.vision.augmentation import build_policy
+from tests.training.ending import Ended
 
 BATCHES = {"even": range(16), "odd": range(20, 27), "three": [5, 9, 2], "pair": [1, 0]}
 """Positions in the train split. Of the last two, not every process gets an image."""
@@ -95,10 +96,6 @@ def _observe_nan(trainer: Trainer, ranks: Ranks) -> dict[str, Tensor]:
 
 def _flat(tensors: Any) -> Tensor:
     return torch.cat([tensor.detach().flatten() for tensor in tensors])
-
-
-class Ended(BaseException):
-    """As a kill would, it passes through everything."""
 
 
 def resume(task: Task, ranks: Ranks, folder: Path) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from pipeline.vision.models.classifier import Classifier
 from pipeline.vision.models.layers import head_layers
 from pipeline.vision.models.pretrained import Pretrained
 
-SEVERAL_HEADS = {"googlenet", "inception_v3", "capsnet"}
+SEVERAL_HEADS = {"googlenet", "inception_v3", "capsnet", "ensemble"}
 
 
 def classifier_of(model: str, *, image_size: int = 96, channels: int = 1, **own: Any) -> Classifier:

@@ -20,6 +20,7 @@ from pipeline.evaluation.section import Evaluated
 from pipeline.evaluation.sections import SECTIONS, check_sections
 from pipeline.evaluation.wording import percent, span
 from pipeline.params import Params
+from pipeline.vision.allocator import keep_freed_memory
 from pipeline.vision.card import HISTORY, WEIGHTS
 from pipeline.vision.inference import best_device, load_classifier, predict_logits
 from pipeline.vision.temperature import FILE, Calibration, softmax
@@ -41,6 +42,7 @@ def evaluate(workspace: Workspace, params: Params, variant: str) -> None:
     """
     device = params.variant(variant).device
     check_sections(params.evaluate.sections)
+    keep_freed_memory()
     folder = workspace.evaluation(variant)
     evaluated = predict(workspace, Packed.load(workspace.packed), variant, params, device)
     told = {name: _tell(name, evaluated) for name in params.evaluate.sections}

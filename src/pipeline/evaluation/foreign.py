@@ -4,7 +4,8 @@ Test images are compared with foreign ones by two scores: the largest probabilit
 Gimpel, A baseline for detecting misclassified and out-of-distribution examples, 2017,
 arXiv:1610.02136) and the energy, the logarithm of the summed exponentials of the logits (Liu et
 al., Energy-based out-of-distribution detection, 2020, arXiv:2010.03759). The AUROC says how often a
-test image looks more familiar than a foreign one.
+test image looks more familiar than a foreign one. A capsule network has a third score, how well it
+draws the image, and an alarm by it (`reconstruction`).
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from torch import Tensor
 from pipeline.data.pack import Packed
 from pipeline.errors import ConfigurationError
 from pipeline.evaluation.bootstrap import Interval, bootstrap
+from pipeline.evaluation.reconstruction import FALSE_ALARMS, Detector
 from pipeline.evaluation.robustness.corruption import Randomness
 from pipeline.evaluation.section import Evaluated, Found
 from pipeline.evaluation.verdict import Point
+from pipeline.evaluation.wording import percent
 from pipeline.vision.batches import to_float
-from pipeline.vision.metrics import METRICS, Floats, Sample
+from pipeline.vision.metrics import METRICS, Sample
 
 WHERE = "params.yaml: evaluate.foreign.folder"
 
@@ -83,33 +86,60 @@ def find(evaluated: Evaluated) -> Found:
         foreign, source = _packed_images(evaluated, settings.folder, settings.images)
     logits = [evaluated.logits(images) for images in (known, foreign)]
     measured = {
-        name: _auroc([score(each).cpu().numpy() for each in logits], evaluated)
+        name: _auroc([score(each) for each in logits], evaluated)
         for name, (_, score) in SCORES.items()
     }
-    best = max(measured, key=lambda name: measured[name].value or 0.0)
-    value = measured[best].value
-    told = "an undefined share" if value is None else f"{value:.3f}"
-    text = (
-        f"By its {SCORES[best][0].lower()} it ranks a test image above {source} with an AUROC of"
-        f" {told}; 0.5 is guessing."
-    )
+    titles = {name: title for name, (title, _) in SCORES.items()}
+    alarm = None
+    if detector := Detector.fitted(evaluated):
+        distances = [detector.distances(evaluated.resized(each)) for each in (known, foreign)]
+        measured["reconstruction"] = _auroc([-each for each in distances], evaluated)
+        titles["reconstruction"] = "Reconstruction"
+        alarm = _alarm(detector.threshold, *distances)
+    text = _told(measured, titles, source)
+    if alarm:
+        text += (
+            f" By how badly it draws them it flags {percent(alarm['foreign'])} of them, and"
+            f" {percent(alarm['known'])} of the test images."
+        )
     return Found(
         values={
-            "scores": {SCORES[name][0]: interval for name, interval in measured.items()},
+            "scores": {titles[name]: interval for name, interval in measured.items()},
             "source": source,
             "known": len(known),
             "foreign": len(foreign),
+            "alarm": alarm,
         },
         numbers={
             "images": {"known": len(known), "foreign": len(foreign)},
             "auroc": {name: interval.as_json() for name, interval in measured.items()},
+            "alarm": alarm,
         },
         points=(Point("Foreign images", text),),
     )
 
 
-def _auroc(scores: list[Floats], evaluated: Evaluated) -> Interval:
-    known, foreign = scores
+def _told(measured: dict[str, Interval], titles: dict[str, str], source: str) -> str:
+    """What the best score makes of the foreign images."""
+    best = max(measured, key=lambda name: measured[name].value or 0.0)
+    value = measured[best].value
+    told = "an undefined share" if value is None else f"{value:.3f}"
+    return (
+        f"By its {titles[best].lower()} it ranks a test image above {source} with an AUROC of"
+        f" {told}; 0.5 is guessing."
+    )
+
+
+def _alarm(threshold: float, known: Tensor, foreign: Tensor) -> dict[str, float]:
+    """The threshold and the share of either kind of image that lies beyond it."""
+    shares = ((each > threshold).double().mean().item() for each in (known, foreign))
+    return {"false_alarms": FALSE_ALARMS, "threshold": threshold} | dict(
+        zip(("known", "foreign"), shares, strict=True)
+    )
+
+
+def _auroc(scores: list[Tensor], evaluated: Evaluated) -> Interval:
+    known, foreign = (each.double().cpu().numpy() for each in scores)
     joint = np.concatenate([foreign, known])
     targets = np.repeat([0, 1], [len(foreign), len(known)])
     # Any rising function of the score has the same AUROC; a column of probabilities is expected.

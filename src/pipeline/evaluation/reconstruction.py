@@ -7,69 +7,72 @@ image further from its drawing than nearly all validation images is taken for an
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import cast
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.errors import PipelineError
-from pipeline.vision.inference import device_batch
+from pipeline.evaluation.section import Evaluated
 from pipeline.vision.models import Classifier
 from pipeline.vision.models.capsnet import CapsNet, lengths
 
 FALSE_ALARMS = 0.05
 """Share of the validation images that lie beyond the usual threshold."""
+_VALIDATION = 1000
+"""Validation images at most that the threshold comes from."""
+_BATCH = 64
 
 
-def reconstruction_distances(
-    classifier: Classifier,
-    images: NDArray[np.uint8],
-    *,
-    image_size: int,
-    device: torch.device | str = "cpu",
-    rows: NDArray[np.int64] | None = None,
-    batch_size: int = 256,
-) -> NDArray[np.float32]:
-    """How far each image is from what the network draws of it: (n,) ``float32``, in grey levels.
+@dataclass(frozen=True)
+class Detector:
+    """Flags the images that a network draws worse than nearly all validation images."""
 
-    It is the root of the mean squared difference of their pixels, from 0 to 1.
+    classifier: Classifier
+    threshold: float
+    """The largest distance that raises no alarm."""
+
+    @classmethod
+    def fitted(cls, evaluated: Evaluated) -> Detector | None:
+        """By the variant's validation images; None where its network draws nothing."""
+        if not isinstance(evaluated.classifier.net, CapsNet):
+            return None
+        rows = evaluated.packed.rows("val")
+        lowest = np.argsort(evaluated.packed.keys()[rows], kind="stable")[:_VALIDATION]
+        images = evaluated.resized(evaluated.stored_images(np.sort(rows[lowest])))
+        known = reconstruction_distances(evaluated.classifier, images)
+        return cls(evaluated.classifier, distance_threshold(known.cpu().numpy()))
+
+    def distances(self, images: Tensor) -> Tensor:
+        """See `reconstruction_distances`."""
+        return reconstruction_distances(self.classifier, images)
+
+    def flags(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) in the network's size -> (N,) ``bool``."""
+        return self.distances(images) > self.threshold
+
+
+def reconstruction_distances(classifier: Classifier, images: Tensor) -> Tensor:
+    """How far images are from what the network draws of them, as a share of black to white.
+
+    It is the root of the mean squared difference of their pixels.
 
     Args:
-        classifier: around a `CapsNet`, on ``device``; its mode is the same afterwards.
-        images: (N, H, W, C); may be mapped into memory, it is read batch by batch.
-        image_size: `ModelCard.image_size`.
-        device: where to compute, in float32.
-        rows: which of ``images``; all by default.
-        batch_size: images at a time.
+        classifier: around a `CapsNet` in eval mode.
+        images: (N, C, H, W) ``float32`` in [0, 1] in the network's size, on its device.
 
-    Raises:
-        PipelineError: the network draws nothing.
+    Returns:
+        (N,) ``float32`` from 0 to 1, computed in float32.
     """
-    net = classifier.net
-    if not isinstance(net, CapsNet):
-        raise PipelineError(
-            f"a {type(net).__name__} draws no images, so they have no distance to them; train a"
-            " variant of the model 'capsnet'"
-        )
-
-    place, chosen = torch.device(device), np.arange(len(images)) if rows is None else rows
-    found = np.empty(len(chosen), np.float32)
-    training = classifier.training
-    classifier.eval()
-    try:
-        with torch.inference_mode():
-            for start in range(0, len(chosen), batch_size):
-                batch = images[chosen[start : start + batch_size]]
-                pixels = device_batch(batch, place, image_size)
-                found[start : start + len(batch)] = _distances(classifier, net, pixels).cpu()
-    finally:
-        classifier.train(training)
-    return found
+    with torch.inference_mode():
+        return torch.cat([_distances(classifier, batch) for batch in torch.split(images, _BATCH)])
 
 
-def _distances(classifier: Classifier, net: CapsNet, pixels: Tensor) -> Tensor:
-    """(N, C, H, W) in [0, 1] -> (N,)."""
+def _distances(classifier: Classifier, pixels: Tensor) -> Tensor:
+    net = cast("CapsNet", classifier.net)
     seen = classifier.normalise(pixels)
     capsules = net.capsules(seen if classifier.front is None else classifier.front(seen))
     winners = functional.one_hot(lengths(capsules).argmax(dim=1), capsules.shape[1])

@@ -71,7 +71,11 @@ class Evaluated:
 
     def images(self, positions: NDArray[np.int64]) -> Tensor:
         """Test images as they are stored: (n, C, H, W) ``float32`` in [0, 1] on the device."""
-        stored = np.ascontiguousarray(self.packed.images[self.test_rows[positions]])
+        return self.stored_images(self.test_rows[positions])
+
+    def stored_images(self, rows: NDArray[np.int64]) -> Tensor:
+        """As `images`, of ``rows`` of ``packed``."""
+        stored = np.ascontiguousarray(self.packed.images[rows])
         return to_float(torch.from_numpy(stored).to(self.device)).contiguous()
 
     def keys(self, positions: NDArray[np.int64]) -> Tensor:

@@ -20,6 +20,7 @@ from pipeline.tracking import WEIGHTS, Store
 from pipeline.vision import card as files
 from pipeline.vision import temperature
 from pipeline.vision.card import ModelCard
+from pipeline.vision.models import libraries
 from pipeline.vision.temperature import Calibration
 
 if TYPE_CHECKING:
@@ -32,16 +33,14 @@ CALIBRATION = temperature.FILE
 TRAINED_ON = "trained_on.txt"
 """In that folder: the ids of the images the model learned from, a line each, sorted."""
 CODE = (
-    *("__init__.py", "artifacts.py", "console.py", "errors.py", "params.py", "workspace.py"),
-    *("data", "vision"),
+    *("__init__.py", "artifacts.py", "console.py", "errors.py", "workspace.py"),
+    *("data", "params", "vision"),
 )
 """What of this package a model takes along: the layers up to the one that predicts."""
 REQUIREMENTS = (
     *("mlflow", "numpy", "pandas", "pillow", "psutil", "pyarrow", "pydantic", "pyyaml"),
     *("safetensors", "torch"),
 )
-FAMILIES = ("timm", "torchvision")
-"""Libraries that a model needs only where its network is theirs, ``FAMILY:NAME``."""
 
 
 def log_model(
@@ -101,8 +100,7 @@ def requirements(card: ModelCard) -> list[str]:
 
     Local versions such as ``2.11.0+cu128`` are of one machine's build: the public one is named.
     """
-    family = card.model.partition(":")[0]
-    names = [*REQUIREMENTS, *(name for name in FAMILIES if name == family)]
+    names = [*REQUIREMENTS, *libraries(card.model, card.architecture)]
     versions = {name: importlib.metadata.version(name).partition("+")[0] for name in names}
     return [f"{name}=={version}" for name, version in versions.items()]
 

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import torch
 
 from pipeline.errors import ConfigurationError
+from pipeline.vision.allocator import keep_freed_memory
 
 LAST_RESORT = 8.0
 """Seconds from SIGTERM to the end of a process that does not come to itself."""
@@ -50,9 +51,12 @@ def derived_seed(*parts: object) -> int:
 def reproducible(device: torch.device) -> Iterator[None]:
     """Compute by deterministic kernels; PyTorch's switches, threads and random state are put back.
 
+    The process keeps the memory it frees from then on (`keep_freed_memory`).
+
     On a GPU a network that has no deterministic kernel trains too, with PyTorch's warning that its
     bits may differ from run to run.
     """
+    keep_freed_memory()
     # cuBLAS reads it when it starts, which is at the first product on the GPU.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     memory: Any = torch.utils.deterministic

@@ -140,7 +140,7 @@ def training_code(settings: VariantParams) -> list[Path]:
     """The files of code that shape a training's result. Another network's are none of them."""
     training, package = Path(__file__).parent, Path(__file__).parent.parent
     vision = package / "vision"
-    names = ("card.py", "inference.py", "preview.py", "reconstruction.py", "views.py")
+    names = ("card.py", "inference.py", "preview.py", "views.py")
     later = {vision / name for name in names}
     common = [
         *sorted(training.glob("*.py")),

@@ -15,7 +15,7 @@ from torch import nn
 
 from pipeline.errors import ConfigurationError, PipelineError
 from pipeline.evaluation.explain import nearest as module
-from pipeline.evaluation.explain.embedding import deciding_layer, observe
+from pipeline.evaluation.explain.embedding import deciding_layers, observe
 from pipeline.evaluation.explain.index import Index, index
 from pipeline.evaluation.explain.nearest import nearest
 from pipeline.evaluation.explain.search import search
@@ -95,7 +95,7 @@ def test_an_embedding_is_what_the_last_linear_layer_reads(indexed):
 @pytest.mark.parametrize("kind", [Plain, Reused, Functions])
 def test_the_deciding_layer_is_the_last_that_runs(kind):
     network = trained_network(kind)
-    assert deciding_layer(network, torch.rand(1, 2, SIDE, SIDE)) is network.head
+    assert deciding_layers(network, torch.rand(1, 2, SIDE, SIDE)) == [network.head]
 
 
 def test_the_index_holds_all_images_in_their_order_and_the_same_bytes_again(indexed, tmp_path):

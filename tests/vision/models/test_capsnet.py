@@ -1,4 +1,4 @@
-"""Capsules: their lengths, their routing, both losses, and what is unlike the training's images."""
+"""Capsules: their lengths, their routing and both losses."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import PipelineError
 from pipeline.training.objective import Labels
 from pipeline.vision.models.capsnet import lengths, margin_loss, route, squash
-from pipeline.vision.reconstruction import distance_threshold, reconstruction_distances
 
 SMALL = {"width": 8, "primary_maps": 2}
 
@@ -119,45 +117,3 @@ def test_reconstruction_alone_reaches_the_capsules(make):
     assert classifier.net.decoder[0].weight.grad.abs().sum() > 0
     assert without[0].net.decoder[0].weight.grad is None
     assert not torch.equal(classifier.net.votes.grad, without[0].net.votes.grad)
-
-
-def test_images_of_another_kind_lie_beyond_the_threshold(make):
-    torch.manual_seed(0)
-    classifier = make("capsnet", num_classes=2, image_size=20, architecture=SMALL)
-    generator = np.random.default_rng(0)
-    images = generator.integers(0, 20, (64, 20, 20, 1), dtype=np.uint8)
-    images[::2, 4:8] += 200
-    images[1::2, 12:16] += 200
-    pixels = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
-    labels = Labels(torch.arange(64) % 2, torch.ones(64), None, 0.0)
-    optimizer = torch.optim.AdamW(classifier.parameters(), lr=0.003)
-    for _ in range(40):
-        optimizer.zero_grad()
-        labels.loss(classifier, classifier(pixels), pixels).backward()
-        optimizer.step()
-    known = reconstruction_distances(classifier, images, image_size=20, batch_size=24)
-    assert classifier.training
-    assert known.shape == (64,)
-    assert known.dtype == np.float32
-    threshold = distance_threshold(known)
-    assert (known > threshold).mean() <= 0.05
-    strange = images.transpose(0, 2, 1, 3)
-    assert (reconstruction_distances(classifier, strange, image_size=20) > threshold).all()
-    rows = np.array([5, 3])
-    some = reconstruction_distances(classifier, images, image_size=20, rows=rows)
-    np.testing.assert_allclose(some, known[rows], rtol=1e-4)
-
-
-def test_the_threshold_is_the_quantile_of_the_validation_images():
-    distances = np.linspace(0.0, 0.99, 100, dtype=np.float32)
-    assert distance_threshold(distances) == pytest.approx(0.95, abs=1e-6)
-    assert (distances > distance_threshold(distances)).sum() == 4
-    assert distance_threshold(distances, false_alarms=0.0) == pytest.approx(0.99)
-    with pytest.raises(ValueError, match="no threshold"):
-        distance_threshold(distances[:0])
-
-
-def test_a_network_that_draws_nothing_is_refused(make):
-    images = np.zeros((1, 28, 28, 1), np.uint8)
-    with pytest.raises(PipelineError, match=r"Sequential draws no images.*model 'capsnet'"):
-        reconstruction_distances(make("mlp"), images, image_size=28)

@@ -1,11 +1,12 @@
 """What a network makes of an image before it decides: its embedding, and how units answer to it.
 
 The embedding is what the last linear layer reads; near ones are images that the network takes for
-alike.
+alike. An ensemble's are those of its members side by side, each of length 1.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from pipeline.evaluation.explain.gradient import CannotExplain, evaluating
 from pipeline.vision.batches import Images
 from pipeline.vision.card import ModelCard
 from pipeline.vision.models import Classifier
+from pipeline.vision.models.ensemble import Ensemble
 from pipeline.vision.precision import autocast
 
 BATCH = 256
@@ -89,7 +91,7 @@ def observe_batches(
                 probe = probe or _Probe(classifier, batch[:1], layer)
                 with autocast(batch.device, card.plan["precision"]):
                     classifier(batch.contiguous(memory_format=layout))
-                embeddings.append(_unit_length(probe.embeddings))
+                embeddings.append(probe.embeddings)
                 if probe.peaks is not None:
                     peaks.append(probe.peaks.float().cpu())
     finally:
@@ -98,18 +100,16 @@ def observe_batches(
     return Observed(torch.cat(embeddings).numpy(), torch.cat(peaks).numpy() if peaks else None)
 
 
-def _unit_length(embeddings: Tensor) -> Tensor:
-    return nn.functional.normalize(embeddings.float(), dim=1).cpu()
-
-
 class _Probe:
-    """Until it is removed, keeps what the deciding layer reads and the peaks of ``layer``."""
+    """Until it is removed, keeps what the deciding layers read and the peaks of ``layer``."""
 
     def __init__(self, model: nn.Module, image: Tensor, layer: str | None) -> None:
-        self.embeddings = torch.empty(0)
+        self._read: dict[nn.Module, Tensor] = {}
         self.peaks: Tensor | None = None
-        deciding = deciding_layer(model, image)
-        self._hooks = [deciding.register_forward_pre_hook(self._keep_embeddings)]
+        self._hooks = [
+            layer.register_forward_pre_hook(self._keep_embeddings)
+            for layer in deciding_layers(model, image)
+        ]
         if layer is not None:
             kept = model.get_submodule(layer)
             self._hooks.append(kept.register_forward_hook(self._keep_peaks))
@@ -118,16 +118,23 @@ class _Probe:
         for hook in self._hooks:
             hook.remove()
 
-    def _keep_embeddings(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    @property
+    def embeddings(self) -> Tensor:
+        """(n, D) of the last batch, of length 1, on the CPU."""
+        parts = [nn.functional.normalize(each.float(), dim=1) for each in self._read.values()]
+        return (torch.cat(parts, dim=1) / math.sqrt(len(parts))).cpu()
+
+    def _keep_embeddings(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         read = inputs[0]
-        self.embeddings = read.mean(dim=(2, 3)) if read.ndim == 4 else read.flatten(1)
+        self._read[module] = read.mean(dim=(2, 3)) if read.ndim == 4 else read.flatten(1)
 
     def _keep_peaks(self, _module: nn.Module, _inputs: Any, maps: Tensor) -> None:
         self.peaks = maps.amax(dim=(2, 3))  # now: what comes next may work in place
 
 
-def deciding_layer(model: nn.Module, image: Tensor) -> nn.Module:
-    """The last layer with weights on the way to the logits, by what ran on ``image``.
+def deciding_layers(model: nn.Module, image: Tensor) -> list[nn.Module]:
+    """The last layer with weights on the way to the logits, by what ran on ``image``; of an
+    ensemble that of each member.
 
     A linear layer that reads one vector of each image, or a convolution of the last feature maps,
     as SqueezeNet has.
@@ -152,4 +159,8 @@ def deciding_layer(model: nn.Module, image: Tensor) -> nn.Module:
             "this network ends in no linear layer or convolution that is a module, so what it"
             " decides by cannot be read"
         )
-    return ran[-1]
+    net = model.net if isinstance(model, Classifier) else model
+    if not isinstance(net, Ensemble):
+        return [ran[-1]]
+    members = [set(member.modules()) for member in net.members]
+    return [next(layer for layer in reversed(ran) if layer in inside) for inside in members]

@@ -18,6 +18,7 @@ from pipeline.errors import PipelineError
 from pipeline.evaluation.explain.edges import sobel
 from pipeline.evaluation.explain.embedding import observe
 from pipeline.params import Params
+from pipeline.vision.allocator import keep_freed_memory
 from pipeline.vision.card import WEIGHTS, ModelCard
 from pipeline.vision.inference import best_device, load_classifier
 from pipeline.workspace import Workspace
@@ -84,6 +85,7 @@ def index(workspace: Workspace, params: Params, variant: str) -> None:
             be read.
     """
     device = best_device(params.variant(variant).device)
+    keep_freed_memory()
     packed = Packed.load(workspace.packed)
     folder = workspace.model(variant)
     classifier, card = load_classifier(folder, device)

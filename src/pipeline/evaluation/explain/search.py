@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pipeline.artifacts import read_json, write_text
 from pipeline.console import logger
@@ -79,13 +81,7 @@ def search(
     kind = "edges" if edges else "pixels"
     embedded = observe_batches(classifier, card, [KINDS[kind](pixels, card)])
     rows, cosines = nearest(getattr(index, kind), embedded.embeddings, count)
-    table = packed.index.iloc[rows[0]]
-    matches = [
-        Match(str(name), str(label), str(split), float(cosine), photograph(packed.images[row]))
-        for name, label, split, row, cosine in zip(
-            table["file_name"], table["label"], table["split"], rows[0], cosines[0], strict=True
-        )
-    ]
+    matches = _matches(packed, rows[0], cosines[0])
     page = render_page(
         "search.html.jinja",
         image=image.name,
@@ -105,6 +101,16 @@ def search(
         output,
     )
     return matches
+
+
+def _matches(packed: Packed, rows: NDArray[np.int64], cosines: NDArray[np.float32]) -> list[Match]:
+    table = packed.index.iloc[rows]
+    return [
+        Match(str(name), str(label), str(split), float(cosine), photograph(packed.images[row]))
+        for name, label, split, row, cosine in zip(
+            table["file_name"], table["label"], table["split"], rows, cosines, strict=True
+        )
+    ]
 
 
 def _best_variant(workspace: Workspace, params: Params) -> str:

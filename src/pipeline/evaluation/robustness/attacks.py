@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from pipeline.evaluation.bootstrap import Interval, bootstrap, mean_of
 from pipeline.evaluation.page import Drawing
+from pipeline.evaluation.reconstruction import Detector
 from pipeline.evaluation.robustness.corruption import Randomness
 from pipeline.evaluation.section import Evaluated, Found
 from pipeline.evaluation.sweeps import accuracy_over_epsilon
@@ -44,6 +45,8 @@ class Attacked:
     title: str
     epsilons: tuple[float, ...]
     accuracy: tuple[Interval, ...]
+    flagged: tuple[Interval, ...] = ()
+    """Share of the images that the reconstruction flags; of capsule networks alone."""
 
 
 def fgsm(
@@ -109,14 +112,18 @@ def find(evaluated: Evaluated) -> Found:
         f" leaves {percent(strongest.accuracy[-1].value)} of {len(positions):,} test images right"
         f" (without one: {percent(strongest.accuracy[0].value)})."
     )
+    if strongest.flagged:
+        text += (
+            f" By how badly it draws them it flags {percent(strongest.flagged[-1].value)} of the"
+            f" changed images, and {percent(strongest.flagged[0].value)} of the unchanged ones."
+        )
     return Found(
         values={"attacked": attacked, "images": len(positions), "steps": settings.steps},
         numbers={
             "images": len(positions),
             "epsilons": list(attacked[0].epsilons),
-            "accuracy": {
-                each.title: [interval.as_json() for interval in each.accuracy] for each in attacked
-            },
+            "accuracy": {each.title: _as_json(each.accuracy) for each in attacked},
+            "flagged": {each.title: _as_json(each.flagged) for each in attacked if each.flagged},
         },
         points=(Point("Adversaries", text),),
         drawings=(
@@ -131,13 +138,20 @@ def find(evaluated: Evaluated) -> Found:
     )
 
 
+def _as_json(intervals: tuple[Interval, ...]) -> list[dict[str, float | None]]:
+    return [interval.as_json() for interval in intervals]
+
+
 def measure_attacks(evaluated: Evaluated, positions: NDArray[np.int64]) -> list[Attacked]:
-    """Each of `ATTACKS` at 0 and at ``evaluate.attacks.epsilons``, computed in float32."""
+    """Each of `ATTACKS` at 0 and at ``evaluate.attacks.epsilons``, computed in float32.
+
+    The adversary knows the network but not the reconstruction's threshold.
+    """
     settings, seed = evaluated.params.evaluate.attacks, evaluated.params.evaluate.seed
     images = evaluated.resized(evaluated.images(positions))
     start = Randomness(evaluated.keys(positions), seed, 0, "pgd").uniform(*images.shape[1:])
     layout = getattr(torch, evaluated.card.plan["memory_format"])
-    classifier = evaluated.classifier
+    classifier, detector = evaluated.classifier, Detector.fitted(evaluated)
 
     def network(batch: Tensor) -> Tensor:
         return mean_logits(classifier, batch, classifier.views, layout)
@@ -145,8 +159,8 @@ def measure_attacks(evaluated: Evaluated, positions: NDArray[np.int64]) -> list[
     tensors = (images, evaluated.targets(positions), start)
     batches = list(zip(*(torch.split(each, _BATCH) for each in tensors), strict=True))
 
-    def right(attack: Attack, epsilon: float) -> Tensor:
-        """(n,) whether each image is still right; of none changed at 0."""
+    def seen(attack: Attack, epsilon: float) -> Tensor:
+        """(1 or 2, n): whether each image is still right, and flagged; unchanged at 0."""
         parts = []
         for batch, targets, begin in batches:
             changed = batch
@@ -155,16 +169,20 @@ def measure_attacks(evaluated: Evaluated, positions: NDArray[np.int64]) -> list[
                     network, batch, targets, begin, epsilon / GREY_LEVELS, settings.steps
                 )
             with torch.inference_mode():
-                parts.append(network(changed).argmax(dim=1) == targets)
-        return torch.cat(parts)
+                right = network(changed).argmax(dim=1) == targets
+            parts.append(torch.stack([right, detector.flags(changed)] if detector else [right]))
+        return torch.cat(parts, dim=1)
 
     epsilons = (0.0, *settings.epsilons)
     found = []
     for title, attack in ATTACKS.items():
-        rows = torch.stack([right(attack, epsilon) for epsilon in epsilons]).double().cpu().numpy()
-        metrics = {str(i): mean_of(row) for i, row in enumerate(rows)}
-        measured = bootstrap(evaluated.sample[positions], metrics, evaluated.resampling)
-        found.append(Attacked(title, epsilons, tuple(measured.values())))
+        outcomes = torch.stack([seen(attack, epsilon) for epsilon in epsilons], dim=1)
+        intervals = []
+        for rows in outcomes.double().cpu().numpy():
+            metrics = {str(i): mean_of(row) for i, row in enumerate(rows)}
+            measured = bootstrap(evaluated.sample[positions], metrics, evaluated.resampling)
+            intervals.append(tuple(measured.values()))
+        found.append(Attacked(title, epsilons, *intervals))
     return found
 
 

@@ -101,7 +101,7 @@ def check_pretraining(settings: VariantParams, *, where: str) -> None:
     """
     if settings.pretraining is None or settings.pretraining.autoencoder is None:
         return  # of Boltzmann machines `params` knows all
-    own = settings.model in models.MODELS
+    own = not models.libraries(settings.model, settings.architecture)
     with torch.device("meta") if own else torch.random.fork_rng(devices=[]):
         classifier = models.build(
             settings.model,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import ConfigurationError, did_you_mean
+from pipeline.vision.models import ensemble as ensembles
 from pipeline.vision.models import timm_models, torchvision_models
 from pipeline.vision.models.classifier import Classifier, Normalise
 from pipeline.vision.models.front import FRONT, build_front
@@ -27,9 +28,11 @@ __all__ = [
     "ORIGINS",
     "Classifier",
     "build",
+    "build_net",
     "check_architecture",
     "check_model",
     "code_files",
+    "libraries",
     "list_models",
     "module_file",
     "try_out",
@@ -91,7 +94,7 @@ def check_architecture(
         ConfigurationError: it cannot; the message says why.
     """
     check_model(name, where=f"{where}.model")
-    if name not in MODELS:
+    if libraries(name, architecture):
         return
     with torch.device("meta"):
         build(
@@ -124,10 +127,11 @@ def module_file(model: str) -> Path:
 def code_files(model: str, architecture: dict[str, Any]) -> list[Path]:
     """The files of this folder that the network ``model`` is made by.
 
-    They are `module_file`, that of its front if ``architecture`` asks for one, and those of this
-    folder that these import, and so on. Other networks' are not among them.
+    They are `module_file`, that of its front if ``architecture`` asks for one, those of an
+    ensemble's members, and those of this folder that these import, and so on. Other networks' are
+    not among them.
     """
-    waiting, found = [module_file(model)], set[Path]()
+    waiting, found = [module_file(each) for each in _networks(model, architecture)], set[Path]()
     if any(key in FRONT for key in architecture):
         waiting.append(_FOLDER / "front.py")
     while waiting:
@@ -136,6 +140,19 @@ def code_files(model: str, architecture: dict[str, Any]) -> list[Path]:
             found.add(file)
             waiting += _imported(file)
     return sorted(found)
+
+
+def libraries(model: str, architecture: dict[str, Any]) -> list[str]:
+    """The keys of `ORIGINS` whose networks the network ``model`` is made of; none of our own."""
+    names = (name.partition(":") for name in _networks(model, architecture))
+    return [origin for origin, colon, _ in names if colon]
+
+
+def _networks(model: str, architecture: dict[str, Any]) -> list[str]:
+    """The network itself, and that of an ensemble's members."""
+    if MODELS.get(model) is not ensembles.ensemble:
+        return [model]
+    return [model, str(architecture.get("of", ensembles.OF))]
 
 
 def _imported(file: Path) -> list[Path]:
@@ -178,21 +195,19 @@ def build(
         ConfigurationError: no such network, or it cannot be built so, or not for such images.
     """
     check_model(model, where=where)
-    for key in architecture:
-        if key in _NOT_ARCHITECTURE:
-            raise ConfigurationError(
-                f"params.yaml: {where}: architecture.{key} is not for '{model}' to choose; "
-                "the pipeline sets it, or has no use for it"
-            )
     what = f"params.yaml: {where}: '{model}'"
     if architecture:
         what += f" with the architecture {architecture}"
     own = {key: value for key, value in architecture.items() if key not in FRONT}
-    _check_keys(model, own, where)
+    _check_keys(model, own, where, also=FRONT)
+    for member in _networks(model, own)[1:]:
+        inside = f"{where}.architecture"
+        check_model(member, where=f"{inside}.of")
+        _check_keys(member, own.get("arguments") or {}, f"{inside}.arguments")
     try:
         front, seen = build_front(architecture, channels=channels, image_size=image_size)
         sizes = {"channels": seen, "num_classes": num_classes, "image_size": image_size}
-        net = _build_net(model, sizes, own)
+        net = build_net(model, sizes, own)
     except ConfigurationError as error:
         raise ConfigurationError(f"params.yaml: {where}: {error}") from None
     except Exception as error:  # a library's own words on arguments that only it knows
@@ -206,12 +221,23 @@ def build(
     return classifier
 
 
-def _check_keys(model: str, architecture: dict[str, Any], where: str) -> None:
-    """Refuse what is no argument of one of our own networks; a library knows its own."""
+def _check_keys(model: str, architecture: object, where: str, *, also: Iterable[str] = ()) -> None:
+    """Refuse what is the pipeline's to set, and what is no argument of one of our own networks; a
+    library knows its own."""
+    if not isinstance(architecture, dict):
+        raise ConfigurationError(
+            f"params.yaml: {where} is {architecture!r}, expected the arguments of '{model}'"
+        )
+    for key in architecture:
+        if key in _NOT_ARCHITECTURE:
+            raise ConfigurationError(
+                f"params.yaml: {where}: architecture.{key} is not for '{model}' to choose; "
+                "the pipeline sets it, or has no use for it"
+            )
     if model not in MODELS:
         return
     arguments = inspect.signature(MODELS[model]).parameters
-    known = [*(key for key in arguments if key not in _COMMON_ARGUMENTS), *FRONT]
+    known = [*(key for key in arguments if key not in _COMMON_ARGUMENTS), *also]
     for key in architecture:
         if key not in known:
             hint = did_you_mean(key, known) or ";"
@@ -221,7 +247,17 @@ def _check_keys(model: str, architecture: dict[str, Any], where: str) -> None:
             )
 
 
-def _build_net(model: str, sizes: dict[str, int], architecture: dict[str, Any]) -> nn.Module:
+def build_net(model: str, sizes: dict[str, int], architecture: dict[str, Any]) -> nn.Module:
+    """The network alone, without what `build` puts around and checks.
+
+    Args:
+        model: a name that passes `check_model`.
+        sizes: ``channels``, ``num_classes`` and ``image_size``.
+        architecture: arguments of the network itself.
+
+    Raises:
+        ConfigurationError: one of our own networks cannot be built so; a library raises its own.
+    """
     origin, colon, name = model.partition(":")
     if colon:
         net: nn.Module = ORIGINS[origin].build(name, **sizes, architecture=architecture)

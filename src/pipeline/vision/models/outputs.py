@@ -59,16 +59,19 @@ def auxiliaries_in(outputs: Outputs) -> tuple[Tensor, ...]:
 
 
 def loss_of(model: nn.Module, outputs: tuple[Tensor, ...], supervision: Supervision) -> Tensor:
-    """The loss, scalar float32, of what ``model`` gave in training beside logits.
+    """The loss, scalar float32, of what ``model`` gave in training.
 
     Args:
         model: a `Classifier`, or the network itself.
+        outputs: the logits alone, or with more.
     """
     net = model.net if isinstance(model, Classifier) else model
     if isinstance(net, OwnLoss):
         return net.training_loss(outputs, supervision)
     logits, *auxiliaries = outputs
     loss = supervision.cross_entropy(logits)
+    if not auxiliaries:
+        return loss
     weight = float(net.auxiliary_weight)  # type: ignore[arg-type]
     for head in auxiliaries:
         loss = loss + weight * supervision.cross_entropy(head)

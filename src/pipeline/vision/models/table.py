@@ -12,6 +12,7 @@ from torch import nn
 from pipeline.vision.models.alexnet import alexnet
 from pipeline.vision.models.capsnet import capsnet
 from pipeline.vision.models.densenet import densenet121, densenet_bc100
+from pipeline.vision.models.ensemble import ensemble
 from pipeline.vision.models.fast_resnet import fast_resnet
 from pipeline.vision.models.googlenet import googlenet
 from pipeline.vision.models.inception import inception_v3
@@ -44,5 +45,6 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "densenet121": densenet121,
     "mobilenet_v2": mobilenet_v2,
     "capsnet": capsnet,
+    "ensemble": ensemble,
 }
 """A function of channels, num_classes, image_size and the network's own arguments."""
