@@ -121,8 +121,8 @@ def render(text: str) -> str:
 
 _ABOUT = """\
 Made by `make readme` from `benchmarks/results`. A range is the least and the largest of the
-repeats, or a confidence interval. `make bench-run`, `make bench-data` and `make bench-train`
-measure anew."""
+repeats, or a confidence interval. `make bench-run`, `make bench-data`, `make bench-train` and
+`make bench-evaluate` measure anew."""
 
 
 def all_results() -> str:

@@ -10,7 +10,8 @@ from benchmarks.parts import run
 
 PARTS = {
     "ceiling": ("train_ceiling", "rows"),
-    "peers": ("train_peers", "rows"),
+    "peers-28": ("train_peers", "smallest"),
+    "peers-128": ("train_peers", "largest"),
 }
 """Module and function of each; the function's parameters say which options it takes."""
 

@@ -23,8 +23,6 @@ CASES = {
     "ResNet-18, 96 px": Case("torchvision:resnet18", 96, 1, images=768, batch_size=32),
     "ResNet-18, 128 px": Case("torchvision:resnet18", 128, 3, images=512, batch_size=32),
 }
-COMPARED = ("small_cnn, 28 px", "ResNet-18, 128 px")
-"""The smallest and the largest step: the others lie between them, and each takes ten minutes."""
 PEERS = {
     "torchvision_loop": "torchvision, ImageFolder and DataLoader, float32",
     "lightning_loop": "Lightning Trainer, float32",
@@ -34,14 +32,20 @@ FAST = {"timm_loop": {"amp": True, "channels_last": True}}
 WORKERS = (0, 1, 2)
 
 
-def rows(repeats: int = 5, images: int | None = None) -> list[dict[str, Any]]:
-    """A row for each of the cases `COMPARED` and each peer; ``images`` makes them smaller."""
-    table = []
-    for name in COMPARED:
-        case = CASES[name]
-        measured = replace(case, images=min(images or case.images, case.images))
-        table += _case(name, measured, repeats)
-    return [asdict(row) for row in table]
+def smallest(repeats: int = 5, images: int | None = None) -> list[dict[str, Any]]:
+    """A row for each peer of the case with the smallest step; ``images`` makes it smaller."""
+    return _rows("small_cnn, 28 px", repeats, images)
+
+
+def largest(repeats: int = 5, images: int | None = None) -> list[dict[str, Any]]:
+    """As `smallest`, of the case with the largest step."""
+    return _rows("ResNet-18, 128 px", repeats, images)
+
+
+def _rows(name: str, repeats: int, images: int | None) -> list[dict[str, Any]]:
+    case = CASES[name]
+    measured = replace(case, images=min(images or case.images, case.images))
+    return [asdict(row) for row in _case(name, measured, repeats)]
 
 
 def _case(name: str, case: Case, repeats: int) -> list[Row]:

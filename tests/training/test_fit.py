@@ -174,10 +174,26 @@ def test_a_long_enough_run_measures_its_plan_and_pins_it(make_task, tmp_path, mo
     (pinned,) = (tmp_path / "plans").iterdir()
     values = json.loads(pinned.read_text(encoding="utf-8"))
     assert values["model"] == "small_cnn"
-    assert values["images"] == 8
+    assert values["images"] == 16
     assert first.plan.precision in (values["first"]["precision"], values["other"]["precision"])
     explicit = run(make_task(epochs=1, precision=first.plan.precision), tmp_path / "explicit")
     assert_same_bits(first, explicit)
+
+
+def test_a_training_too_short_to_measure_takes_what_another_has_measured(
+    make_task, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("pipeline.training.autotune.has_bfloat16", lambda _: True)
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.training.race.SHARE", 10.0)
+        run(make_task(epochs=4, precision="auto"), tmp_path / "long")
+    (pinned,) = (tmp_path / "plans").iterdir()
+    values = json.loads(pinned.read_text(encoding="utf-8"))
+    values["seconds"] = {"first": [2.0, 2.0], "other": [1.0, 1.0]}
+    pinned.write_text(json.dumps(values), encoding="utf-8")
+    short = run(make_task(epochs=1, precision="auto"), tmp_path / "short")
+    assert short.plan.precision == values["other"]["precision"] == "bfloat16"
+    assert list((tmp_path / "plans").iterdir()) == [pinned]
 
 
 def test_a_profile_is_logged_and_changes_nothing(make_task, tmp_path, caplog):

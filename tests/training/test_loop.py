@@ -33,6 +33,38 @@ def test_every_image_is_taken_once_an_epoch_in_an_order_of_its_own(make_trainer,
     assert sum(advanced) == 128
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"batch_size": 21},
+        {"gradient_accumulation": 2},
+        {"sampling": "balanced", "class_weights": "none"},
+    ],
+)
+def test_batches_that_are_prepared_together_are_those_prepared_alone(
+    make_trainer, monkeypatch, settings
+):
+    def trained(ahead: int) -> tuple[list[tuple[float, float]], dict[str, torch.Tensor], int]:
+        monkeypatch.setattr("pipeline.training.loop.AHEAD", ahead)
+        trainer = make_trainer(**settings)
+        policy, calls = trainer.policy, list[int]()
+
+        def counted(pixels, keys, **kwargs):
+            calls.append(len(pixels))
+            return policy(pixels, keys, **kwargs)
+
+        trainer.policy = counted
+        results = [trainer.train_epoch(epoch) for epoch in (0, 1)]
+        assert sum(calls) in (2 * 63, 2 * 64)
+        return results, snapshot(trainer.model), len(calls)
+
+    together, alone = trained(2**20), trained(0)
+    assert together[0] == alone[0]
+    assert all(torch.equal(tensor, alone[1][name]) for name, tensor in together[1].items())
+    assert together[2] == 2 < alone[2]
+
+
 @pytest.mark.parametrize(("batch_size", "steps"), [(64, 1), (21, 3), (62, 2), (63, 1)])
 def test_a_last_batch_is_used_unless_it_is_a_single_image(make_trainer, batch_size, steps):
     trainer = make_trainer(batch_size=batch_size)
@@ -62,6 +94,7 @@ def test_learning_rate_spans_all_epochs(make_trainer):
 def test_a_loss_that_is_not_finite_stops_and_names_the_images_of_its_step(
     make_trainer, monkeypatch, bad_step
 ):
+    monkeypatch.setattr("pipeline.training.loop.AHEAD", 0)  # the policy has a call for each step
     trainer = make_trainer()
     taken: list[list[int]] = []
     policy, step = trainer.policy, trainer.step

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -37,6 +39,21 @@ READ_BACK = 50
 """Steps after which the losses are looked at; until then they stay on the device."""
 
 VALIDATION_BATCH = 256
+
+AHEAD = 2**20
+"""Numbers of pixels that are taken and augmented together, of several batches where these are
+small: an operation on a few images costs more to begin than to make."""
+
+
+class _Prepared(NamedTuple):
+    """A pass's images as the network is given them, before they are mixed."""
+
+    positions: Tensor
+    """(B,) in the train split."""
+    keys: Tensor
+    """(B,) of their random numbers."""
+    pixels: Tensor
+    """(B, C, H, W)."""
 
 
 class Trainer:
@@ -89,6 +106,7 @@ class Trainer:
         self.average = None if settings.ema is None else Average(self.model, decay=settings.ema)
         self._frozen_norms = frozen_norms(self.model)
         self._images, self._mass, self._mixing = train.images, train.mass, policy.mixing
+        self._due, self._prepared = deque[Tensor](), deque[_Prepared]()
         if self._mixing is not None and self._mass is None:
             self._mass = hard_mass(train.images.targets, train.weights, train.num_classes)
 
@@ -137,6 +155,8 @@ class Trainer:
         torch.manual_seed(derived_seed("dropout", self.settings.seed, epoch, *self.ranks.salt))
         self._images = self._images_of(epoch)
         batches = self._batches(epoch)
+        self._prepared.clear()
+        self._due = deque(part for batch in batches for part in self._passes_of(batch))
         losses, hits, read = list[Tensor](), list[Tensor](), list[Tensor]()
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
         self.profile.enter("the rest")
@@ -172,10 +192,11 @@ class Trainer:
             The loss, NaN where it led to no update, and (b,) ``bool``: which of the images that
             fell to this process were right; both on the device.
         """
-        own = [self.ranks.part(part) for part in torch.split(batch, self.settings.batch_size)]
+        own = self._passes_of(batch)
         count = sum(len(part) for part in own)
         self.optimizer.zero_grad()
-        loss, hits = self._backward(own[0], epoch, len(own[0]) / max(count, 1))
+        first = own[0] if own else batch[:0]
+        loss, hits = self._backward(first, epoch, len(first) / max(count, 1))
         for part in own[1:]:
             more, right = self._backward(part, epoch, len(part) / max(count, 1))
             loss, hits = loss + more, torch.cat([hits, right])
@@ -184,6 +205,11 @@ class Trainer:
         loss = guarded_step(self.optimizer, loss, max_norm=self.settings.gradient_clip)
         self.profile.enter("the rest")
         return loss, hits
+
+    def _passes_of(self, batch: Tensor) -> list[Tensor]:
+        """What of ``batch`` falls to this process, a pass each."""
+        parts = torch.split(batch, self.settings.batch_size)
+        return [own for part in parts if len(own := self.ranks.part(part))]
 
     def _backward(self, drawn: Tensor, epoch: int, share: float) -> tuple[Tensor, Tensor]:
         """Add the gradients of ``share`` times the mean loss of ``drawn``, which may be empty.
@@ -194,11 +220,7 @@ class Trainer:
         if not len(drawn):
             return torch.zeros((), device=self.device), drawn.bool()
         enter, seed = self.profile.enter, self.settings.seed
-        enter("take")
-        positions, keys = self._look_up(drawn)
-        pixels = self._images.take(positions)  # (B, C, H, W)
-        enter("augment")
-        pixels = self.policy(pixels, keys, seed=seed, epoch=epoch)
+        positions, keys, pixels = self._next(drawn, epoch)
         mass = None if self._mass is None else self._mass[positions]  # (B, K)
         if self._mixing is not None and mass is not None:
             enter("mix")
@@ -218,6 +240,32 @@ class Trainer:
         torch.autograd.backward(loss if scaling is None else loss * scaling.scale)
         enter("the rest")
         return loss.detach(), hits
+
+    def _next(self, drawn: Tensor, epoch: int) -> _Prepared:
+        """``drawn``, prepared together with what the epoch takes next."""
+        if not self._prepared:
+            self._prepared.extend(self._prepare(self._group() or [drawn], epoch))
+        return self._prepared.popleft()
+
+    def _group(self) -> list[Tensor]:
+        """The next passes of the epoch, as many as `AHEAD` says; none outside of an epoch."""
+        group, room = list[Tensor](), AHEAD
+        while self._due:
+            room -= len(self._due[0]) * self._images.numbers
+            if group and room < 0:
+                break
+            group.append(self._due.popleft())
+        return group
+
+    def _prepare(self, parts: list[Tensor], epoch: int) -> Iterable[_Prepared]:
+        self.profile.enter("take")
+        positions, keys = self._look_up(torch.cat(parts))
+        pixels = self._images.take(positions)
+        self.profile.enter("augment")
+        pixels = self.policy(pixels, keys, seed=self.settings.seed, epoch=epoch)
+        sizes = [len(part) for part in parts]
+        split = (torch.split(each, sizes) for each in (positions, keys, pixels))
+        return map(_Prepared, *split)
 
     def _judge(self, outputs: Outputs, pixels: Tensor, labels: Labels) -> tuple[Tensor, Tensor]:
         """The mean loss of a batch, and (B,) ``bool``: which images were right."""

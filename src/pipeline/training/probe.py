@@ -86,7 +86,7 @@ def plan_for(
             "image_size": settings.image_size,
             "channels": packed.channels,
             "classes": len(packed.classes),
-            "images": images,
+            "images": _batch(task, ranks),
             "optimizer": settings.optimizer,
         },
         folder=folder,
@@ -95,10 +95,16 @@ def plan_for(
     return plan
 
 
+def _batch(task: Task, ranks: Ranks) -> int:
+    """How many images a pass of one process has."""
+    return min(-(-task.settings.batch_size // ranks.size), len(task.packed.rows("train")))
+
+
 def _images(task: Task, ranks: Ranks) -> int:
-    """How many a measured step has."""
+    """How many a measured step has: in a short training fewer, which are not to be measured anew
+    by the next one."""
     settings, available = task.settings, len(task.packed.rows("train"))
-    batch = min(-(-settings.batch_size // ranks.size), available)
+    batch = _batch(task, ranks)
     if task.device.type != "cpu":
         return batch
     fewest, most = CPU_IMAGES

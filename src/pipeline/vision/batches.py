@@ -121,6 +121,11 @@ class Images:
     def __len__(self) -> int:
         return len(self._rows)
 
+    @property
+    def numbers(self) -> int:
+        """Of the pixels of an image, each channel's counted."""
+        return self.image_size**2 * int(self._file.shape[3])
+
     def resized(self, image_size: int) -> Images:
         """The same images with another side, at most that of the packed ones."""
         other = copy.copy(self)
