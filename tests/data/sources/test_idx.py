@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import struct
 
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 
 from pipeline.data.sources import read_source
-from pipeline.errors import DataRefused
+from pipeline.errors import ConfigurationError, DataRefused
 from tests.data.sources.made import idx_images, idx_labels, write_idx
 from tests.ingesting import LIMITS, asked
 
@@ -39,6 +40,31 @@ def test_the_file_of_images_is_an_address_too(tmp_path):
     listing = read_source(asked(file, work=tmp_path))
     assert listing.columns["label"] == ["0", "1", "2"]
     assert "split" not in listing.columns
+
+
+def test_an_address_may_name_its_kind(tmp_path):
+    write_idx(tmp_path / "s", "train", count=2, side=2, labels=[0, 1])
+    listing = read_source(asked(f"idx:{tmp_path / 's'}", work=tmp_path))
+    assert listing.columns["label"] == ["0", "1"]
+
+
+def test_a_folder_of_such_a_name_is_itself(tmp_path):
+    write_idx(tmp_path / "idx:s", "train", count=2, side=2, labels=[0, 1])
+    request = dataclasses.replace(asked("idx:s", work=tmp_path), base=tmp_path)
+    assert read_source(request).columns["label"] == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("webdataset:s", r"'webdataset:s' is not what it is said to be; expected WebDataset"),
+        ("idx:missing", r"there is no 'idx:missing'"),
+    ],
+)
+def test_a_kind_that_an_address_is_not_of_is_refused(tmp_path, address, message):
+    write_idx(tmp_path / "s", "train", count=2, side=2, labels=[0, 1])
+    with pytest.raises(ConfigurationError, match=message):
+        read_source(dataclasses.replace(asked(address, work=tmp_path), base=tmp_path))
 
 
 def test_colour_has_four_dimensions(tmp_path):

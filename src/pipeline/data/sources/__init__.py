@@ -51,11 +51,12 @@ def read_source(request: Request) -> Listing:
 
 
 def _listed(request: Request) -> Listing:
+    request, named = _of_named_kind(request)
     while True:
-        source = next((s for s in SOURCES.values() if s.claims(request)), None)
+        source = named or next((s for s in SOURCES.values() if s.claims(request)), None)
         if source is None:
             raise _unknown(request)
-        found = source.read(request)
+        found, named = source.read(request), None
         if isinstance(found, Listing):
             return dataclasses.replace(
                 found,
@@ -63,6 +64,23 @@ def _listed(request: Request) -> Listing:
                 refused=found.refused + request.refused,
             )
         request = found
+
+
+def _of_named_kind(request: Request) -> tuple[Request, Source | None]:
+    """Take ``KIND:`` from the address, as in ``idx:FOLDER``, and check that it is of that kind."""
+    kind, _, address = request.address.partition(":")
+    if kind not in LOCAL or request.folder.exists():
+        return request, None
+    named = dataclasses.replace(request, address=address)
+    if not named.folder.exists():
+        raise _unknown(named)
+    if not SOURCES[kind].claims(named):
+        where = "params.yaml: ingest.source" if request.configured else "ingest"
+        raise ConfigurationError(
+            f"{where}: '{request.shown}' is not what it is said to be; expected"
+            f" {SOURCES[kind].FORM}"
+        )
+    return named, SOURCES[kind]
 
 
 def _clear(request: Request) -> None:
@@ -98,3 +116,5 @@ SOURCES: dict[str, Source] = {
     "class_folders": class_folders,
 }
 """All kinds, in the order in which they are asked."""
+LOCAL = [kind for kind in SOURCES if kind not in ("package", "torchvision", "remote")]
+"""Kinds that an address may name before a colon."""
