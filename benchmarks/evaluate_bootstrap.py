@@ -19,7 +19,7 @@ from pipeline.evaluation.bootstrap import Resampling, bootstrap
 from pipeline.vision.metrics import METRICS, Sample
 
 NAMES = ("accuracy", "balanced_accuracy", "macro_f1", "auroc")
-RESAMPLES = 2_000
+RESAMPLES = 10_000
 LOOPED = 40
 """Resamples that the loop is timed on."""
 SIZES = (400, 10_000)
