@@ -11,7 +11,6 @@ import torch
 from pipeline.evaluation import foreign
 from pipeline.evaluation.reconstruction import (
     FALSE_ALARMS,
-    Detector,
     distance_threshold,
     reconstruction_distances,
 )
@@ -66,7 +65,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Evaluated:
 
 
 def test_images_of_another_kind_lie_beyond_the_threshold(evaluated):
-    detector = Detector.fitted(evaluated)
+    detector = evaluated.detector
     known = evaluated.stored_images(evaluated.packed.rows("val"))
     assert detector.flags(known).double().mean() <= FALSE_ALARMS
     assert detector.flags(known.transpose(2, 3)).all()
@@ -82,7 +81,7 @@ def test_the_threshold_comes_from_validation_images_alone(evaluated):
     outside = np.setdiff1d(np.arange(len(others)), packed.rows("val"))
     others[outside] = 255
     changed = replace(evaluated, packed=replace(packed, images=others))
-    assert Detector.fitted(changed).threshold == Detector.fitted(evaluated).threshold
+    assert changed.detector.threshold == evaluated.detector.threshold
 
 
 def test_the_threshold_is_the_quantile_of_the_validation_images():
@@ -121,7 +120,7 @@ def test_the_page_shows_the_alarms(evaluated, tmp_path):
 
 def test_a_network_that_draws_nothing_raises_no_alarms(tmp_path):
     subject = make_evaluated(make_params(tmp_path), images=60)
-    assert Detector.fitted(subject) is None
+    assert subject.detector is None
     assert foreign.find(subject).numbers["alarm"] is None
     assert attacks.find(subject).numbers["flagged"] == {}
     text = written(tmp_path, subject, SHOWN)

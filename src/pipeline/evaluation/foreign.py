@@ -19,7 +19,7 @@ from torch import Tensor
 from pipeline.data.pack import Packed
 from pipeline.errors import ConfigurationError
 from pipeline.evaluation.bootstrap import Interval, bootstrap
-from pipeline.evaluation.reconstruction import FALSE_ALARMS, Detector
+from pipeline.evaluation.reconstruction import FALSE_ALARMS
 from pipeline.evaluation.robustness.corruption import Randomness
 from pipeline.evaluation.section import Evaluated, Found
 from pipeline.evaluation.verdict import Point
@@ -91,7 +91,7 @@ def find(evaluated: Evaluated) -> Found:
     }
     titles = {name: title for name, (title, _) in SCORES.items()}
     alarm = None
-    if detector := Detector.fitted(evaluated):
+    if detector := evaluated.detector:
         distances = [detector.distances(evaluated.resized(each)) for each in (known, foreign)]
         measured["reconstruction"] = _auroc([-each for each in distances], evaluated)
         titles["reconstruction"] = "Reconstruction"

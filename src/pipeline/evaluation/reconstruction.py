@@ -16,14 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.evaluation.section import Evaluated
 from pipeline.vision.models import Classifier
 from pipeline.vision.models.capsnet import CapsNet, lengths
 
 FALSE_ALARMS = 0.05
 """Share of the validation images that lie beyond the usual threshold."""
-_VALIDATION = 1000
-"""Validation images at most that the threshold comes from."""
 _BATCH = 64
 
 
@@ -36,15 +33,10 @@ class Detector:
     """The largest distance that raises no alarm."""
 
     @classmethod
-    def fitted(cls, evaluated: Evaluated) -> Detector | None:
-        """By the variant's validation images; None where its network draws nothing."""
-        if not isinstance(evaluated.classifier.net, CapsNet):
-            return None
-        rows = evaluated.packed.rows("val")
-        lowest = np.argsort(evaluated.packed.keys()[rows], kind="stable")[:_VALIDATION]
-        images = evaluated.resized(evaluated.stored_images(np.sort(rows[lowest])))
-        known = reconstruction_distances(evaluated.classifier, images)
-        return cls(evaluated.classifier, distance_threshold(known.cpu().numpy()))
+    def fitted(cls, classifier: Classifier, images: Tensor) -> Detector:
+        """By validation images as `reconstruction_distances` takes them."""
+        known = reconstruction_distances(classifier, images)
+        return cls(classifier, distance_threshold(known.cpu().numpy()))
 
     def distances(self, images: Tensor) -> Tensor:
         """See `reconstruction_distances`."""

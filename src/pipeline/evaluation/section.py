@@ -22,14 +22,19 @@ from pipeline.evaluation.bootstrap import Resampling
 from pipeline.evaluation.measure import Results
 from pipeline.evaluation.page import Drawing
 from pipeline.evaluation.predictions import Predictions
+from pipeline.evaluation.reconstruction import Detector
 from pipeline.evaluation.verdict import Point
 from pipeline.params import Params
 from pipeline.vision.batches import resize, to_float
 from pipeline.vision.card import ModelCard
 from pipeline.vision.metrics import Sample
 from pipeline.vision.models import Classifier
+from pipeline.vision.models.capsnet import CapsNet
 from pipeline.vision.precision import autocast
 from pipeline.vision.views import mean_logits
+
+_VALIDATION = 1000
+"""Validation images at most that `Evaluated.detector` comes from."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +64,16 @@ class Evaluated:
     @property
     def resampling(self) -> Resampling:
         return Resampling.of(self.params.evaluate)
+
+    @cached_property
+    def detector(self) -> Detector | None:
+        """Of images unlike the validation images; None where the network draws nothing."""
+        if not isinstance(self.classifier.net, CapsNet):
+            return None
+        rows = self.packed.rows("val")
+        lowest = np.argsort(self.packed.keys()[rows], kind="stable")[:_VALIDATION]
+        images = self.resized(self.stored_images(np.sort(rows[lowest])))
+        return Detector.fitted(self.classifier, images)
 
     def some_test_images(self, limit: int) -> NDArray[np.int64]:
         """Up to ``limit`` positions in ``sample``, ascending: of the images of lowest key.

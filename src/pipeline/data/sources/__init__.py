@@ -75,9 +75,8 @@ def _of_named_kind(request: Request) -> tuple[Request, Source | None]:
     if not named.folder.exists():
         raise _unknown(named)
     if not SOURCES[kind].claims(named):
-        where = "params.yaml: ingest.source" if request.configured else "ingest"
         raise ConfigurationError(
-            f"{where}: '{request.shown}' is not what it is said to be; expected"
+            f"{_where(request)}: '{request.shown}' is not what it is said to be; expected"
             f" {SOURCES[kind].FORM}"
         )
     return named, SOURCES[kind]
@@ -88,8 +87,11 @@ def _clear(request: Request) -> None:
     shutil.rmtree(request.scratch, ignore_errors=True)
 
 
+def _where(request: Request) -> str:
+    return "params.yaml: ingest.source" if request.configured else "ingest"
+
+
 def _unknown(request: Request) -> ConfigurationError:
-    where = "params.yaml: ingest.source" if request.configured else "ingest"
     forms = "".join(f"\n    {source.FORM}" for source in SOURCES.values())
     folder = request.folder
     if folder.exists():
@@ -100,7 +102,7 @@ def _unknown(request: Request) -> ConfigurationError:
         if not near and folder.parent.is_dir():
             near = did_you_mean(folder.name, (path.name for path in folder.parent.iterdir()))
         what = f"there is no '{request.shown}'{near}"
-    return ConfigurationError(f"{where}: {what}\n  expected:{forms}")
+    return ConfigurationError(f"{_where(request)}: {what}\n  expected:{forms}")
 
 
 SOURCES: dict[str, Source] = {

@@ -20,7 +20,6 @@ from torch.nn import functional
 
 from pipeline.evaluation.bootstrap import Interval, bootstrap, mean_of
 from pipeline.evaluation.page import Drawing
-from pipeline.evaluation.reconstruction import Detector
 from pipeline.evaluation.robustness.corruption import Randomness
 from pipeline.evaluation.section import Evaluated, Found
 from pipeline.evaluation.sweeps import accuracy_over_epsilon
@@ -151,7 +150,7 @@ def measure_attacks(evaluated: Evaluated, positions: NDArray[np.int64]) -> list[
     images = evaluated.resized(evaluated.images(positions))
     start = Randomness(evaluated.keys(positions), seed, 0, "pgd").uniform(*images.shape[1:])
     layout = getattr(torch, evaluated.card.plan["memory_format"])
-    classifier, detector = evaluated.classifier, Detector.fitted(evaluated)
+    classifier, detector = evaluated.classifier, evaluated.detector
 
     def network(batch: Tensor) -> Tensor:
         return mean_logits(classifier, batch, classifier.views, layout)
