@@ -41,6 +41,13 @@ def test_foreign_images_are_told_from_known_ones(tmp_path):
         assert 0 <= interval["low"] <= interval["value"] <= interval["high"] <= 1
 
 
+def test_the_energy_of_a_mean_of_probabilities_is_left_out(tmp_path):
+    evaluated = make_evaluated(make_params(tmp_path), images=60)
+    assert set(find(evaluated).numbers["auroc"]) == {"max_softmax", "energy"}
+    evaluated.classifier.views = "flip"
+    assert set(find(evaluated).numbers["auroc"]) == {"max_softmax"}
+
+
 def packed_folder(path, side: int) -> str:
     rng = np.random.default_rng(0)
     path.mkdir()

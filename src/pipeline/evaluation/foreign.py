@@ -88,6 +88,7 @@ def find(evaluated: Evaluated) -> Found:
     measured = {
         name: _auroc([score(each) for each in logits], evaluated)
         for name, (_, score) in SCORES.items()
+        if name != "energy" or not _are_log_probabilities(logits)
     }
     titles = {name: title for name, (title, _) in SCORES.items()}
     alarm = None
@@ -117,6 +118,11 @@ def find(evaluated: Evaluated) -> Found:
         },
         points=(Point("Foreign images", text),),
     )
+
+
+def _are_log_probabilities(logits: list[Tensor]) -> bool:
+    """Whether they are a mean's, of several views or an ensemble: their energy is always 0."""
+    return all(energy(each).abs().max().item() < 1e-3 for each in logits)
 
 
 def _told(measured: dict[str, Interval], titles: dict[str, str], source: str) -> str:
