@@ -15,7 +15,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export GOMP_SPINCOUNT := 30000
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run repro ui deploy check test zoo chaos format lint types imports lock schema expectations readme bench-run bench-data bench-train bench-evaluate published clean
+.PHONY: help setup run repro ui deploy check test zoo chaos format lint types imports lock schema expectations readme bench-run bench-data bench-train bench-evaluate published ablations clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -92,6 +92,9 @@ bench-evaluate: setup ## Time explanations, predictions and intervals beside the
 
 published: setup ## Train PRESET with several seeds beside its published figure (DATA: its source)
 	python -m benchmarks.published $(PRESET) $(if $(DATA),--data $(DATA))
+
+ablations: setup ## Exchange one block of a network at a time, on Fashion-MNIST (DATA: its source)
+	python -m benchmarks.ablations $(if $(DATA),--data $(DATA))
 
 readme: setup ## Fill README.md's tables, docs/benchmarks.md and docs/published.md from the results
 	python -m benchmarks.readme

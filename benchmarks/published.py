@@ -8,24 +8,19 @@ of them. The test images choose nothing: a seed is chosen by its validation imag
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
-import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from benchmarks.results import PROJECT, circumstances
-from pipeline.artifacts import read_json, write_json
-from pipeline.evaluation.predictions import Predictions
-from pipeline.presets.preset import Preset, read_preset
+from benchmarks.trainings import Clone, cloned
+from pipeline.artifacts import write_json
+from pipeline.presets.preset import read_preset
 
 PRESETS = PROJECT / "presets"
 PUBLISHED = PROJECT / "benchmarks" / "published"
@@ -50,62 +45,28 @@ def measure(name: str, data: str | None, seeds: Sequence[int]) -> dict[str, Any]
         data: what ``python -m pipeline ingest`` is to take; None: the source in the preset.
     """
     preset, measured = read_preset(PRESETS, name).preset, circumstances()
-    with tempfile.TemporaryDirectory() as folder:
-        clone = Path(folder) / "clone"
-        subprocess.run(["git", "clone", "--quiet", str(PROJECT), str(clone)], check=True)
-        _pipeline(clone, "preset", name)
-        variants = _repeat(clone / "params.yaml", preset, seeds)
-        if data is not None or preset.ingest.endswith(" ingest"):
-            _pipeline(clone, "ingest", *([data] if data is not None else []))
-            _pipeline(clone, "data", "accept-reference", "--forget")
-        else:
-            _pipeline(clone, "data", "restore")
-        for stage in ("scan", "validate", "split", "augment"):
-            _pipeline(clone, stage)
-        trained = {seed: _train(clone, variant) for seed, variant in variants.items()}
-        return _result(name, preset, clone, variants, trained) | measured
-
-
-def _repeat(params: Path, preset: Preset, seeds: Sequence[int]) -> dict[int, str]:
-    """Leave one variant in ``params`` for each seed; returns their names."""
-    settings = yaml.safe_load(params.read_text(encoding="utf-8"))
-    ((variant, own),) = preset.params["variants"].items()
+    (variant,) = preset.params["variants"]
     names = {seed: f"{variant}_{seed}" for seed in seeds}
-    settings["variants"] = {name: own | {"seed": seed} for seed, name in names.items()}
-    settings["evaluate"]["sections"] = ["numbers"]
-    params.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
-    return names
-
-
-def _train(clone: Path, variant: str) -> float:
-    """Train and evaluate ``variant``; returns the seconds of the training."""
-    start = time.perf_counter()
-    _pipeline(clone, "train", variant)
-    seconds = time.perf_counter() - start
-    _pipeline(clone, "evaluate", variant)
-    return seconds
-
-
-def _pipeline(clone: Path, *arguments: str) -> None:
-    command = [sys.executable, "-m", "pipeline", *arguments]
-    subprocess.run(command, cwd=clone, env=os.environ | {"PYTHONPATH": "src"}, check=True)
+    with cloned(name, preset, data) as clone:
+        clone.set_variants({name: {"seed": seed} for seed, name in names.items()})
+        minutes = {seed: clone.train(name) for seed, name in names.items()}
+        return _result(name, clone, names, minutes) | measured
 
 
 def _result(
-    name: str, preset: Preset, clone: Path, variants: dict[int, str], seconds: dict[int, float]
+    name: str, clone: Clone, names: dict[int, str], minutes: dict[int, float]
 ) -> dict[str, Any]:
-    folder = clone / "artifacts" / "evaluation"
     seeds, votes = list[Seed](), []
-    for seed, variant in variants.items():
-        metrics = read_json(folder / variant / "metrics.json")
-        predictions = Predictions.read(folder / variant / "predictions.parquet")
+    for seed, variant in names.items():
+        metrics = clone.metrics(variant)
+        predictions = clone.predictions(variant)
         votes.append(predictions.samples["test"])
         seeds.append(
             Seed(
                 seed,
                 metrics["val"]["accuracy"]["value"],
                 {metric: metrics["test"][metric]["value"] for metric in METRICS},
-                round(seconds[seed] / 60, 2),
+                minutes[seed],
             )
         )
     mean_scores = np.mean([sample.probabilities for sample in votes], axis=0)
@@ -114,8 +75,8 @@ def _result(
     best = max(seeds, key=lambda seed: seed.validation_accuracy)
     return {
         "name": name,
-        "title": preset.title,
-        "published": preset.figure.model_dump(),
+        "title": clone.preset.title,
+        "published": clone.preset.figure.model_dump(),
         "parameters": predictions.parameters,
         "images": metrics["images"],
         "mean": {

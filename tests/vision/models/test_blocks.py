@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from pipeline.errors import ConfigurationError
+from pipeline.vision.models import MODELS
 from pipeline.vision.models.blocks.activation import ACTIVATIONS, NEVER_NEGATIVE
 from pipeline.vision.models.blocks.convolution import CONVOLUTIONS, DILATION, transposed
 from pipeline.vision.models.blocks.initialisation import INITIALISATIONS
@@ -211,6 +213,7 @@ def layers() -> nn.Sequential:
     [
         ("xavier", math.sqrt(2 / (16 * 25 + 64 * 25)), math.sqrt(2 / 700)),
         ("he", math.sqrt(2 / (16 * 25)), math.sqrt(2 / 400)),
+        ("he_fan_out", math.sqrt(2 / (64 * 25)), 1 / math.sqrt(3 * 400)),
         ("lecun", 2.4 / (16 * 25) / math.sqrt(3), 2.4 / 400 / math.sqrt(3)),
         ("nielsen", math.sqrt(4 / (64 * 25)), math.sqrt(1 / 300)),
         ("pytorch", 1 / math.sqrt(3 * 16 * 25), 1 / math.sqrt(3 * 400)),
@@ -239,7 +242,8 @@ def test_nielsens_biases_are_drawn_and_his_last_layer_begins_with_zeros():
 
 
 def test_every_initialisation_has_its_spread_tested():
-    assert set(INITIALISATIONS) == {"xavier", "he", "lecun", "nielsen", "pytorch", "orthogonal"}
+    tested = {"xavier", "he", "he_fan_out", "lecun", "nielsen", "pytorch", "orthogonal"}
+    assert set(INITIALISATIONS) == tested
 
 
 # Blocks together
@@ -274,21 +278,36 @@ def test_a_kit_knows_the_size_of_what_it_builds(pooling, last):
         assert nn.Sequential(net, features)(maps(2, 1, image_size, image_size)).shape == (2, count)
 
 
-@pytest.mark.parametrize(
-    ("key", "names"),
-    [
-        ("convolution", CONVOLUTIONS),
-        ("activation", ACTIVATIONS),
-        ("normalisation", NORMALISATIONS),
-        ("pooling", [*POOLINGS, "none"]),
-        ("last_pooling", LAST_POOLINGS),
-        ("initialisation", INITIALISATIONS),
-    ],
-)
-def test_every_block_can_be_chosen_for_an_own_network(make, key, names):
-    for name in names:
+BLOCKS = {
+    "convolution": list(CONVOLUTIONS),
+    "activation": list(ACTIVATIONS),
+    "normalisation": list(NORMALISATIONS),
+    "pooling": [*POOLINGS, "none"],
+    "last_pooling": list(LAST_POOLINGS),
+    "initialisation": list(INITIALISATIONS),
+}
+
+
+@pytest.mark.parametrize("key", BLOCKS)
+@pytest.mark.parametrize("model", ["nielsen", "lenet5", "small_cnn", "fast_resnet"])
+def test_every_block_can_be_chosen_for_an_own_network(make, model, key):
+    if key not in inspect.signature(MODELS[model]).parameters:
+        assert key == "last_pooling"  # some networks have one pooling at the end
+        return
+    for name in BLOCKS[key]:
+        never_negative = {"activation": "relu"} if name == "stochastic" else {}
         with torch.device("meta"):
-            assert make("nielsen", architecture={key: name}).num_classes == 3
+            network = make(model, image_size=28, architecture={key: name, **never_negative})
+            network(torch.rand(2, 1, 28, 28)).sum().backward()
+        silent = [name for name, p in network.named_parameters() if p.grad is None]
+        assert silent == [], name
+
+
+@pytest.mark.parametrize("name", NORMALISATIONS)
+def test_blocks_of_small_cnn_begin_as_the_identity_where_a_scale_can_be_zero(make, name):
+    network = make("small_cnn", image_size=16, architecture={"normalisation": name}).eval()
+    block, features = network.net.stages[1], maps(2, 32, 4, 4)
+    assert torch.equal(block(features), features) == (name != "none")
 
 
 def test_an_unknown_block_is_refused_with_the_nearest_name():

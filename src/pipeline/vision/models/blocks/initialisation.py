@@ -57,6 +57,14 @@ def _leads_to(layer: MatrixLayer) -> float:
     return layer.out_channels * math.prod(layer.kernel_size) / 4
 
 
+def he_fan_out(net: nn.Module) -> None:
+    """As torchvision's ResNets: convolutions by what each unit leads to (He et al., 2015), the rest
+    as PyTorch makes it."""
+    for layer in matrix_layers(net).values():
+        if not isinstance(layer, nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+
+
 def pytorch(net: nn.Module) -> None:
     """As PyTorch's layers are made: uniform within 1 / sqrt(fan-in)."""
     del net
@@ -65,6 +73,7 @@ def pytorch(net: nn.Module) -> None:
 INITIALISATIONS: dict[str, Callable[[nn.Module], None]] = {
     "xavier": _each(nn.init.xavier_uniform_),  # Glorot and Bengio, 2010
     "he": _each(lambda weight: nn.init.kaiming_normal_(weight, nonlinearity="relu")),  # He, 2015
+    "he_fan_out": he_fan_out,
     "orthogonal": _each(nn.init.orthogonal_),  # Saxe et al., 2013 (arXiv:1312.6120)
     "lecun": lecun,
     "nielsen": nielsen,

@@ -61,18 +61,24 @@ class Kit:
         """Convolution, normalisation, activation, and pooling of ``pool`` × ``pool`` pixels."""
         strided = self.pooling == STRIDED
         layers: list[nn.Module] = [
-            CONVOLUTIONS[self.convolution](
-                *(before, after, kernel),
-                stride=pool if strided else 1,
-                padding=padding,
-                bias=self.normalisation == "none",
-            ),
+            self.convolve(before, after, kernel, stride=pool if strided else 1, padding=padding),
             *self.normalise(after, maps=True),
             self.activate(),
         ]
         if pool > 1 and not strided:
             layers.append(POOLINGS[self.pooling](pool, pool, after))
         return layers
+
+    def convolve(
+        self, before: int, after: int, kernel: int, *, stride: int = 1, padding: int = 0
+    ) -> nn.Module:
+        """The convolution, with a bias where no normalisation follows."""
+        return CONVOLUTIONS[self.convolution](
+            *(before, after, kernel),
+            stride=stride,
+            padding=padding,
+            bias=self.normalisation == "none",
+        )
 
     def stage_sides(self, kernel: int, *, padding: int = 0, pool: int = 1) -> list[sides.Layer]:
         """What a `stage` does to the side of its maps, for `sides.side_after`."""
