@@ -71,7 +71,44 @@ class Inverted(Plain):
         return self.head(self.rectify_once_more(self.hidden(features.flatten(1))))
 
 
-SAME: dict[str, type[Plain]] = {"functions": Functions, "reused": Reused, "inverted": Inverted}
+class Discarding(Plain):
+    """Rectifies in place and goes on with what it had, not with what the function returned."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.pool(self.rectify(self.norm(self.first(images))))
+        features = self.second(features)
+        functional.relu_(features)
+        return self.head(self.rectify_once_more(self.hidden(features.flatten(1))))
+
+
+class Assigning(Plain):
+    """Rectifies by writing into the maps."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.pool(self.rectify(self.norm(self.first(images))))
+        features = self.second(features)
+        features[...] = self.rectify(features.clone())
+        return self.head(self.rectify_once_more(self.hidden(features.flatten(1))))
+
+
+class Undecided(Plain):
+    """Runs otherwise where no gradients are recorded."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.pool(self.rectify(self.norm(self.first(images))))
+        if not torch.is_grad_enabled():
+            features = features.clone()
+        features = self.rectify_again(self.second(features))
+        return self.head(self.rectify_once_more(self.hidden(features.flatten(1))))
+
+
+SAME: dict[str, type[Plain]] = {
+    "functions": Functions,
+    "reused": Reused,
+    "inverted": Inverted,
+    "discarding": Discarding,
+    "undecided": Undecided,
+}
 """The function of `Plain` with equal weights, written so that hooks on modules go wrong."""
 
 

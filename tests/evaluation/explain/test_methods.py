@@ -13,7 +13,7 @@ from pipeline.evaluation.explain.integrated_gradients import (
 )
 from pipeline.evaluation.explain.occlusion import occlusion
 from pipeline.vision.models import build
-from tests.evaluation.explain.networks import SAME, SIDE, Plain, Residual, trained
+from tests.evaluation.explain.networks import SAME, SIDE, Assigning, Plain, Residual, trained
 
 MIN_HITS = {"saliency": 0.4, "deconvnet": 0.0, "grad_cam": 0.4}
 """Of the pointing game; the others must reach 0.9. A patch covers a tenth of an image. Deconvnet
@@ -76,6 +76,13 @@ def test_the_way_a_network_is_written_does_not_change_its_explanation(method, ki
     expected = method.explain(trained(Plain), images, targets)
     found = method.explain(trained(SAME[kind]), images, targets)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_grad_cam_follows_maps_that_are_written_into():
+    images, targets = images_and_targets()
+    method = METHODS["grad_cam"].explain
+    expected = method(trained(Plain), images, targets)
+    torch.testing.assert_close(method(trained(Assigning), images, targets), expected)
 
 
 def test_maps_point_at_the_patch_that_says_the_class(method, learned):

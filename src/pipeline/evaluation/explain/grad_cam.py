@@ -51,27 +51,48 @@ def grad_cam(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
 def last_feature_maps(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
     """The feature maps (N, K, h, w) that `grad_cam` weights, and the logits.
 
-    Call it with gradients on and within `evaluating`.
+    Call it with gradients on and within `evaluating`. The maps are looked for in what the network
+    runs for the first image. What leads to them has no gradients recorded for the others.
     """
-    with _Maps() as seen:
-        leaf, logits = forward(model, images)
-    leading, image = set(nodes_below(logits)), node_of(leaf)
+    first = _Recorded()
+    leaf, logits = forward(model, images[:1], first)
+    place = _place_of_maps(first, node_of(leaf), logits)
+    if len(images) == 1:
+        return first.tensors[place], logits
+    pixels = images.detach()
+    with torch.no_grad(), _Cut(place) as run:
+        logits = model(pixels)
+    if run.maps is not None and logits.requires_grad and run.steps == first.steps:
+        return run.maps, logits
+    # It runs otherwise where no gradients are recorded.
+    whole = _Recorded()
+    leaf, logits = forward(model, images, whole)
+    return whole.tensors[_place_of_maps(whole, node_of(leaf), logits)], logits
+
+
+def _place_of_maps(ran: _Recorded, image: Node, logits: Tensor) -> int:
+    """Which of the maps that ``ran`` are the last that all of the signal passes."""
+    leading = set(nodes_below(logits))
     if image not in leading:
         raise CannotExplain(NO_GRADIENT)
-    last = next((i for i in reversed(seen.convolutions) if seen.nodes[i] in leading), None)
+    convolutions = (i for i, step in enumerate(ran.steps) if step[0] is torch.conv2d)
+    last = max((i for i in convolutions if ran.nodes[i] in leading), default=None)
     if last is None:
         raise CannotExplain(
             "Grad-CAM weights the feature maps of a convolution, and on the way to the logits this "
             "network runs none whose maps have more than one place"
         )
-    places = seen.tensors[last].shape[2:]
-    for maps in reversed(seen.tensors[last:]):
-        if maps.shape[2:] != places or (own := node_of(maps)) not in leading:
+    places = ran.tensors[last].shape[2:]
+    for i in reversed(range(last, len(ran.tensors))):
+        maps = ran.tensors[i]
+        if maps.shape[2:] != places or not maps.requires_grad:
+            continue
+        if (own := node_of(maps)) not in leading:
             continue
         after = nodes_below(logits, without=own)
         if image not in after:
             _require_a_head(after)
-            return maps, logits
+            return i
     raise CannotExplain(
         "Grad-CAM needs feature maps that all of the signal passes; after the last convolution of "
         "this network another path leads from the image to the logits"
@@ -87,27 +108,50 @@ def _require_a_head(after: list[Node]) -> None:
         )
 
 
-class _Maps(TorchFunctionMode):
-    """Keeps what may be feature maps: results (N, K, h, w) of more than one place."""
+class _Recorded(TorchFunctionMode):
+    """Keeps what may be feature maps: (N, K, h, w) of more than one place."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.steps: list[tuple[Any, torch.Size]] = []
+        """The function that made each, and its shape without the first dimension."""
         self.tensors: list[Tensor] = []
-        self.nodes: list[Node] = []
+        self.nodes: list[Node | None] = []
         """Where each came from when it was made; a function in place changes that later."""
-        self.convolutions: list[int] = []
-        """Which of them a convolution made."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        if (
-            isinstance(result, Tensor)
-            and result.ndim == 4
-            and result.shape[2] * result.shape[3] > 1
-            and result.requires_grad
-        ):
-            if func is torch.conv2d:
-                self.convolutions.append(len(self.tensors))
-            self.tensors.append(result)
-            self.nodes.append(node_of(result))
+        maps = _changed(func, args, result)
+        if maps is not None:
+            self.steps.append((func, maps.shape[1:]))
+            self.tensors.append(maps)
+            self.nodes.append(node_of(maps) if maps.requires_grad else None)
         return result
+
+
+class _Cut(TorchFunctionMode):
+    """Lets gradients begin at the maps of one place among those that are made."""
+
+    def __init__(self, place: int) -> None:
+        super().__init__()
+        self.place = place
+        self.maps: Tensor | None = None
+        self.steps: list[tuple[Any, torch.Size]] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        maps = _changed(func, args, result)
+        if maps is not None:
+            self.steps.append((func, maps.shape[1:]))
+            if len(self.steps) == self.place + 1:
+                torch.set_grad_enabled(True)
+                # Itself and no copy: after a function in place the network may go on with either.
+                self.maps = maps.requires_grad_()
+        return result
+
+
+def _changed(func: Any, args: Any, result: Any) -> Tensor | None:
+    """What a call made or wrote to, if it may be feature maps."""
+    made = args[0] if func is Tensor.__setitem__ else result
+    maps = isinstance(made, Tensor) and made.ndim == 4 and made.is_floating_point()
+    return made if maps and made.shape[2] * made.shape[3] > 1 else None

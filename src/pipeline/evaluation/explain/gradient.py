@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -32,10 +32,12 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def forward(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+def forward(
+    model: nn.Module, images: Tensor, within: AbstractContextManager[object] | None = None
+) -> tuple[Tensor, Tensor]:
     """A copy of ``images`` (N, C, H, W) that gradients can be asked of, and its logits (N, K).
 
-    Call it with gradients on and within `evaluating`.
+    Call it with gradients on and within `evaluating`. The model alone runs in ``within``.
 
     Raises:
         CannotExplain: the logits have no gradient.
@@ -43,7 +45,8 @@ def forward(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
     if images.ndim != 4 or not images.is_floating_point():
         raise ValueError(f"images are {images.dtype} {tuple(images.shape)}, not float (N, C, H, W)")
     leaf = images.detach().clone().requires_grad_()
-    logits = model(leaf)
+    with within or nullcontext():
+        logits = model(leaf)
     if logits.grad_fn is None:
         raise CannotExplain(
             "the logits have no gradient: the network runs without recording one, or an operation "
