@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from flows import processes, settings
+from pipeline.data.ingestion.dvc_locks import mend
 from pipeline.errors import PipelineError
 
 FAILURE_FILE = "PIPELINE_FAILURE_FILE"
@@ -59,6 +60,7 @@ def reproduce(
     Raises:
         StageFailed: it failed, or took longer than ``timeout`` seconds.
     """
+    mend(root)
     command = ["-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage]
     return _run(root, stage, command, timeout=timeout, emit=emit, environment=environment)
 

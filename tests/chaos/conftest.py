@@ -78,6 +78,8 @@ class Training:
         )
 
     def repro(self) -> None:
+        """As `make repro` does, but for one stage."""
+        self.project.pipeline("data", "restore")
         self.project.dvc("repro", "--single-item", "train@first")
 
     def processes(self, words: str = "") -> list[psutil.Process]:

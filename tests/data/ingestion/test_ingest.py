@@ -8,15 +8,19 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import yaml
 
-from pipeline.data.ingestion import staging, version
+from pipeline.data.ingestion import dvc_locks, staging, version
 from pipeline.data.ingestion.ingest import ingest
+from pipeline.data.ingestion.restore import restore
 from pipeline.errors import Busy, DataRefused, PipelineError
+from pipeline.workspace import Workspace
 from tests.ingesting import PROJECT, SourceProject, a_changed_source, write_image, write_table
 
 Place = Callable[[str], str | None]
@@ -176,6 +180,39 @@ class TestIngest:
         with pytest.raises(Busy, match="at work on data/"):
             ingest(workspace, source_ingested.params)
         assert source_ingested.leftovers() == []
+
+    @pytest.mark.parametrize("half", ["", '{"read": {', "[]"])
+    def test_what_a_killed_dvc_left_half_written_is_removed(self, source_ingested, half):
+        workspace = source_ingested.workspace
+        rwlock = workspace.root / ".dvc" / "tmp" / "rwlock"
+        rwlock.write_text(half)
+        assert self.commit(workspace) != 0, "DVC mends it itself by now"
+        restore(workspace, source_ingested.params)
+        assert not rwlock.exists()
+        rwlock.write_text(half)
+        a_changed_source(source_ingested)
+        ingest(workspace, source_ingested.params)
+        assert self.commit(workspace) == 0
+
+    def commit(self, workspace: Workspace) -> int:
+        """The exit code of a DVC command that takes notes."""
+        command = [sys.executable, "-m", "dvc", "commit", "-f", "data.dvc"]
+        return subprocess.run(command, cwd=workspace.root, check=False).returncode
+
+    def test_notes_that_another_dvc_is_writing_are_left_to_it(self, source_ingested):
+        folder = source_ingested.workspace.root / ".dvc" / "tmp"
+        rwlock, noted = folder / "rwlock", json.dumps({"read": {}, "write": {}})
+        rwlock.write_text("")
+        with (folder / "rwlock.lock").open("a+") as guard:
+            fcntl.flock(guard, fcntl.LOCK_EX)
+            with ThreadPoolExecutor() as threads:
+                mending = threads.submit(dvc_locks.mend, source_ingested.workspace.root)
+                with pytest.raises(TimeoutError):
+                    mending.result(timeout=0.2)
+                rwlock.write_text(noted)
+                fcntl.flock(guard, fcntl.LOCK_UN)
+                mending.result(timeout=10)
+        assert rwlock.read_text() == noted
 
     def test_outside_a_dvc_repository_it_says_so(self, source_empty):
         shutil.rmtree(source_empty.workspace.root / ".dvc")

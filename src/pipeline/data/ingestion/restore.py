@@ -6,7 +6,7 @@ import json
 import shutil
 
 from pipeline.console import logger
-from pipeline.data.ingestion import swap, version
+from pipeline.data.ingestion import dvc_locks, swap, version
 from pipeline.data.ingestion.canonical import METADATA, build_dataset
 from pipeline.data.ingestion.ingest import ingest, read_images
 from pipeline.data.ingestion.present import data_hashes
@@ -32,6 +32,7 @@ def restore(workspace: Workspace, params: IngestParams) -> None:
         PipelineError: DVC is missing or failed, or its cache is damaged.
     """
     version.require_repository(workspace)
+    dvc_locks.mend(workspace.root)
     swap.recover(workspace)
     recorded = version.recorded(workspace)
     if recorded is None:

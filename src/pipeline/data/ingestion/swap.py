@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
 import json
 import os
 import shutil
@@ -19,12 +18,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import psutil
-
 from pipeline.artifacts import fsync_folder, write_json, write_text
 from pipeline.console import logger
-from pipeline.data.ingestion import version
-from pipeline.errors import Busy
+from pipeline.data.ingestion import dvc_locks, version
 from pipeline.workspace import Workspace
 
 INCOMING = ".data.incoming-"
@@ -93,7 +89,7 @@ def install(
     """
     intent = _Intent(incoming.name, new, old, _text(workspace.data_dvc), relink)
     os.sync()  # a power cut must not leave an intent without what it points to
-    with _dvc_at_rest(workspace):
+    with dvc_locks.at_rest(workspace):
         write_json(_intent_file(workspace), asdict(intent))
         try:
             _bring_in(incoming, workspace.data)
@@ -103,7 +99,7 @@ def install(
     try:
         version.record(workspace, new, relink=relink)
     except BaseException:
-        with _dvc_at_rest(workspace):
+        with dvc_locks.at_rest(workspace):
             _undo(workspace, intent)
         raise
     _clear(workspace, intent)
@@ -120,7 +116,7 @@ def filling(workspace: Workspace, new: str) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        with _dvc_at_rest(workspace):
+        with dvc_locks.at_rest(workspace):
             _undo(workspace, intent)
         raise
     _clear(workspace, intent)
@@ -140,7 +136,7 @@ def recover(workspace: Workspace) -> None:
             logger.info("an ingest that was cut short: finished, data/ is the new version")
             _clear(workspace, intent)
         else:
-            with _dvc_at_rest(workspace):
+            with dvc_locks.at_rest(workspace):
                 _undo(workspace, intent)
             logger.info("an ingest that was cut short: undone, data/ is what it was before")
     for stray in (*workspace.root.glob(f"{INCOMING}*"), _scratch(workspace)):
@@ -232,40 +228,3 @@ def _exchange(one: Path, other: Path) -> bool:
         return False
     a, b = os.fsencode(one), os.fsencode(other)
     return bool(renameat2(_AT_FDCWD, a, _AT_FDCWD, b, _RENAME_EXCHANGE) == 0)
-
-
-@contextlib.contextmanager
-def _dvc_at_rest(workspace: Workspace) -> Iterator[None]:
-    """Hold off DVC commands, and refuse while one reads ``data/``: a stage does so without DVC's
-    own lock, noted in ``rwlock`` alone.
-
-    Raises:
-        Busy: one is running.
-    """
-    version.require_repository(workspace)
-    folder = workspace.root / ".dvc" / "tmp"
-    folder.mkdir(parents=True, exist_ok=True)
-    busy = Busy(
-        f"{workspace.root}: a DVC command is at work on data/; wait until it ends, then try again"
-    )
-    with (folder / "lock").open("a+", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise busy from None
-        if any(psutil.pid_exists(pid) for pid in _users(folder / "rwlock", workspace.data)):
-            raise busy
-        yield
-
-
-def _users(rwlock: Path, data: Path) -> Iterator[int]:
-    """The processes that DVC has down as reading or writing ``data`` or something in it."""
-    try:
-        noted = json.loads(rwlock.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return
-    for mode in ("read", "write"):
-        for path, holders in noted.get(mode, {}).items():
-            if Path(path).is_relative_to(data):
-                for holder in holders if isinstance(holders, list) else [holders]:
-                    yield int(holder["pid"])
