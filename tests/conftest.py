@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -21,6 +22,10 @@ os.environ |= {
 }
 for name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "PIPELINE_LOCK_HELD", "PIPELINE_PARENT_RUN"):
     os.environ.pop(name, None)
+
+# In the background of a script Ctrl-C is ignored, and so it would be by every process that a test
+# starts and ends by it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes is the machine's affair: it may do other work.
 settings.register_profile("any machine", deadline=None)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.evaluation.cost import find, measure_cost
 from pipeline.vision.models import build
@@ -49,3 +50,21 @@ def test_times_are_kept_apart_from_what_is_the_same_everywhere(tmp_path):
     assert not any("ms" in name for name in found.numbers)
     assert found.timings["batch_1_ms"] > 0
     assert found.timings["precision"] == "float32"
+
+
+@pytest.mark.parametrize(
+    "model", ["torchvision:resnet18", "torchvision:swin_t", "timm:vit_tiny_patch16_224", "capsnet"]
+)
+def test_multiply_adds_are_those_that_pytorch_counts(model):
+    network = build(
+        model,
+        channels=3,
+        num_classes=2,
+        image_size=64,
+        architecture={},
+        mean=(0.5,) * 3,
+        std=(0.2,) * 3,
+    ).eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, 3, 64, 64))
+    assert measure_cost(network, 64).multiply_adds == counter.get_total_flops() // 2

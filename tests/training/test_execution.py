@@ -173,10 +173,16 @@ def test_a_contiguous_plan_trains_on_contiguous_images(make_task, monkeypatch):
     assert loss.isfinite()
 
 
-def test_a_training_that_does_not_compile_imports_no_compiler():
+def test_what_does_not_compile_imports_no_compiler():
     code = """
 import sys
 import pipeline.training.fit, pipeline.training.probe
+from pipeline.evaluation.cost import measure_cost
+from pipeline.vision.models import build, check_architecture
+check_architecture("small_cnn", image_size=32, architecture={}, where="x")
+sizes = {"channels": 1, "num_classes": 2, "image_size": 32}
+network = build("small_cnn", **sizes, architecture={}, mean=[0.5], std=[0.5])
+measure_cost(network.eval(), 32)
 assert "torch._dynamo" not in sys.modules
 assert "torch._inductor" not in sys.modules
 """

@@ -20,6 +20,7 @@ from pipeline.vision.models import Classifier
 from pipeline.vision.models.classifier import Normalise
 from pipeline.vision.models.layers import matrix_layers
 from pipeline.vision.models.rbm import RBM, StackedRBM
+from pipeline.vision.models.weightless import weightless
 
 
 def pretrain(start: Task, own: RBMParams, learn: Learn) -> dict[str, Tensor]:
@@ -31,7 +32,7 @@ def pretrain(start: Task, own: RBMParams, learn: Learn) -> dict[str, Tensor]:
     """
     packed = start.packed
     gaussian = own.visible == "gaussian"
-    with torch.device("meta"):
+    with weightless():
         layers = matrix_layers(untrained_network(start).net)
     machines = list[RBM]()
     *hidden, _ = layers.items()

@@ -22,6 +22,7 @@ from pipeline.vision.models import timm_models, torchvision_models
 from pipeline.vision.models.classifier import Classifier, Normalise
 from pipeline.vision.models.front import FRONT, build_front
 from pipeline.vision.models.table import MODELS
+from pipeline.vision.models.weightless import undrawn
 
 __all__ = [
     "MODELS",
@@ -81,7 +82,7 @@ def check_architecture(
 ) -> None:
     """Check that one of our own networks can be built so, and take images of such a size.
 
-    Shapes alone are computed, no weight is drawn. A library's network shows only when it is built
+    No weight is drawn. A library's network shows only when it is built
     what it can take, so it passes. Classes and channels are those of the data, which `build` knows.
 
     Args:
@@ -96,7 +97,7 @@ def check_architecture(
     check_model(name, where=f"{where}.model")
     if libraries(name, architecture):
         return
-    with torch.device("meta"):
+    with undrawn(), torch.random.fork_rng(devices=[]):
         build(
             name,
             channels=1,
