@@ -1,12 +1,16 @@
-"""The images of the training benchmarks: the solar cells at a side, as packed data and as files.
+"""The images of the training benchmarks, as packed data and as files in a folder for each class.
 
-Both hold the same pixels, so what is compared is the way from the disk to the update.
+Both hold the same pixels, so what is compared is the way from the disk to the update. They are the
+solar cells at a side, or for accuracies those of four IDX files, as of Fashion-MNIST.
 """
 
 from __future__ import annotations
 
+import gzip
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,8 +25,15 @@ QUALITY = 90
 VAL_IMAGES = 64
 
 
-def pixels(side: int, channels: int, count: int) -> NDArray[np.uint8]:
-    """(count, side, side, channels): cells, and their mirror images when they are used up."""
+class Images(NamedTuple):
+    """Pixels (N, S, S, C) with their labels (N,)."""
+
+    pixels: NDArray[np.uint8]
+    targets: NDArray[np.int64]
+
+
+def cells_at(side: int, channels: int, count: int) -> Images:
+    """Cells, and their mirror images when they are used up, labelled in turns."""
     sources = cells()
     made = np.empty((count, side, side, channels), np.uint8)
     for number in range(count):
@@ -30,28 +41,39 @@ def pixels(side: int, channels: int, count: int) -> NDArray[np.uint8]:
             small = cell.resize((side, side), Image.Resampling.BOX)
         grey = np.asarray(small)[:, :: -1 if number // len(sources) % 2 else 1]
         made[number] = grey[:, :, None]
-    return made
+    return Images(made, np.arange(count) % len(CLASSES))
 
 
-def packed(side: int, channels: int, count: int) -> Packed:
-    """``count`` images to train on and `VAL_IMAGES` to validate on, labelled in turns."""
-    total = count + VAL_IMAGES
+def idx_images(folder: Path, name: str) -> Images:
+    """Those of the pair of gzipped IDX files ``name``: ``train`` or ``t10k``."""
+    with gzip.open(folder / f"{name}-images-idx3-ubyte.gz") as file:
+        stored = np.frombuffer(file.read(), np.uint8)
+    count, *size = stored[4:16].view(">u4").tolist()
+    with gzip.open(folder / f"{name}-labels-idx1-ubyte.gz") as file:
+        targets = np.frombuffer(file.read(), np.uint8, offset=8)
+    return Images(stored[16:].reshape(count, *size, 1), targets.astype(np.int64))
+
+
+def pack_images(train: Images, val: Images, classes: Sequence[str]) -> Packed:
+    """Packed data to train and to validate on."""
+    targets = np.concatenate([train.targets, val.targets])
     index = pd.DataFrame(
         {
-            "image_id": [f"{number:064x}" for number in range(total)],
-            "file_name": [f"{number:06}" for number in range(total)],
-            "label": [CLASSES[number % 2] for number in range(total)],
-            "target": np.arange(total) % 2,
-            "weight": np.ones(total, np.float32),
-            "split": ["train"] * count + ["val"] * VAL_IMAGES,
+            "image_id": [f"{number:064x}" for number in range(len(targets))],
+            "file_name": [f"{number:06}" for number in range(len(targets))],
+            "label": [classes[target] for target in targets],
+            "target": targets,
+            "weight": np.ones(len(targets), np.float32),
+            "split": ["train"] * len(train.targets) + ["val"] * len(val.targets),
         }
     )
+    channels = train.pixels.shape[3]
     return Packed(
-        images=pixels(side, channels, total),
+        images=np.concatenate([train.pixels, val.pixels]),
         index=index,
-        classes=CLASSES,
+        classes=tuple(classes),
         channels=channels,
-        image_size=side,
+        image_size=train.pixels.shape[1],
         mean=(0.5,) * channels,
         std=(0.25,) * channels,
         extra_columns=(),
@@ -59,23 +81,30 @@ def packed(side: int, channels: int, count: int) -> Packed:
     )
 
 
-def class_folders(side: int, channels: int, count: int) -> Path:
-    """The images of `packed` to train on, in a folder for each class; made once.
+def packed(side: int, channels: int, count: int) -> Packed:
+    """``count`` cells to train on and `VAL_IMAGES` to validate on."""
+    made = cells_at(side, channels, count + VAL_IMAGES)
+    train = Images(made.pixels[:count], made.targets[:count])
+    return pack_images(train, Images(made.pixels[count:], made.targets[count:]), CLASSES)
+
+
+def class_folders(name: str, images: Images, classes: Sequence[str]) -> Path:
+    """``images`` in a folder for each class; made once for each ``name``.
 
     PNG up to 64 px, as small images come, JPEG above.
     """
-    folder = CACHE / f"folders-{side}-{channels}-{count}"
+    folder = CACHE / f"folders-{name}"
     if (folder / "complete").exists():
-        return folder / "train"
+        return folder / "images"
     shutil.rmtree(folder, ignore_errors=True)
-    for name in CLASSES:
-        (folder / "train" / name).mkdir(parents=True)
-    for number, image in enumerate(pixels(side, channels, count)):
-        picture = Image.fromarray(image if channels == 3 else image[:, :, 0])
-        path = folder / "train" / CLASSES[number % 2] / f"{number:06}"
-        if side <= 64:
+    for label in classes:
+        (folder / "images" / label).mkdir(parents=True)
+    for number, (image, target) in enumerate(zip(images.pixels, images.targets, strict=True)):
+        picture = Image.fromarray(image if image.shape[2] == 3 else image[:, :, 0])
+        path = folder / "images" / classes[target] / f"{number:06}"
+        if len(image) <= 64:
             picture.save(path.with_suffix(".png"))
         else:
             picture.save(path.with_suffix(".jpg"), quality=QUALITY)
     (folder / "complete").touch()
-    return folder / "train"
+    return folder / "images"

@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.loops.case import Case
 from benchmarks.peers import peer_python, peer_version
 from benchmarks.results import PROJECT, SPEED, Row, beside
-from benchmarks.train_images import class_folders
+from benchmarks.train_images import CLASSES, cells_at, class_folders
 
 CASES = {
     "small_cnn, 28 px": Case("small_cnn", side=28, channels=1, images=8_192, batch_size=128),
@@ -49,7 +49,9 @@ def _rows(name: str, repeats: int, images: int | None) -> list[dict[str, Any]]:
 
 
 def _case(name: str, case: Case, repeats: int) -> list[Row]:
-    folder = str(class_folders(case.side, case.channels, case.images))
+    images = cells_at(case.side, case.channels, case.images)
+    name_of_images = f"{case.side}-{case.channels}-{case.images}"
+    folder = str(class_folders(name_of_images, images, CLASSES))
     asked = {peer: _best(peer, replace(case, folder=folder)) for peer in PEERS}
     asked["our_loop"] = case
     runs: dict[str, list[float]] = {loop: [] for loop in asked}
@@ -82,7 +84,11 @@ def _described(peer: str, case: Case) -> str:
 
 
 def _speed(loop: str, case: Case) -> float:
-    """Images per second, as the loop's process prints them last."""
+    return printed(loop, case)[-1]
+
+
+def printed(loop: str, case: Case) -> list[float]:
+    """What the loop's process prints: the accuracy if it is asked for, then images per second."""
     path = os.pathsep.join([str(PROJECT / "src"), str(PROJECT)])
     python = sys.executable if loop == "our_loop" else peer_python("train")
     done = subprocess.run(
@@ -95,4 +101,4 @@ def _speed(loop: str, case: Case) -> float:
     )
     if done.returncode:
         raise RuntimeError(f"{loop}, {case}: ended with {done.returncode}\n{done.stderr}")
-    return float(done.stdout.split()[-1])
+    return [float(word) for word in done.stdout.split()]

@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional
 
 from benchmarks.loops.case import LABEL_SMOOTHING, Case, asked, network, optimizer, report
-from benchmarks.loops.torchvision_loop import loader
+from benchmarks.loops.torchvision_loop import accuracy, loader
 
 
 class Module(lightning.LightningModule):
@@ -64,8 +64,10 @@ def main() -> None:
         enable_model_summary=False,
         callbacks=[clock],
     )
-    trainer.fit(Module(case), loader(case))
-    report(case.images // case.batch_size * case.batch_size, clock.seconds)
+    module = Module(case)
+    trainer.fit(module, loader(case))
+    images = case.images // case.batch_size * case.batch_size
+    report(images, clock.seconds, accuracy(module.model, case))
 
 
 if __name__ == "__main__":

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 from benchmarks.loops.case import LABEL_SMOOTHING, LR, WEIGHT_DECAY, Case
 from benchmarks.results import PROJECT
-from benchmarks.train_images import packed
+from benchmarks.train_images import Images, idx_images, pack_images, packed
+from pipeline.data.pack import Packed
 from pipeline.params import load
 from pipeline.training.task import Task
 from pipeline.vision.augmentation import build_policy
@@ -20,6 +23,7 @@ def recipe(case: Case) -> Task:
             "model": case.model,
             "architecture": {},
             "image_size": case.side,
+            "seed": case.seed,
             "batch_size": case.batch_size,
             "epochs": case.epochs,
             "device": case.device,
@@ -27,12 +31,22 @@ def recipe(case: Case) -> Task:
             "lr": LR,
             "weight_decay": WEIGHT_DECAY,
             "label_smoothing": LABEL_SMOOTHING,
+            "class_weights": "none",
+            "use_sample_weights": False,
         }
     )
     return Task(
         "benchmark",
         settings,
         policy=build_policy(params.augment.policy, where="augment.policy"),
-        packed=packed(case.side, case.channels, case.images),
+        packed=_data(case),
         device=torch.device(case.device),
     )
+
+
+def _data(case: Case) -> Packed:
+    if not case.idx_folder:
+        return packed(case.side, case.channels, case.images)
+    train, test = (idx_images(Path(case.idx_folder), name) for name in ("train", "t10k"))
+    first = Images(train.pixels[: case.images], train.targets[: case.images])
+    return pack_images(first, test, [str(number) for number in range(case.classes)])

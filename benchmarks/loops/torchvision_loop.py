@@ -9,6 +9,7 @@ import time
 
 import torch
 from PIL import Image
+from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
@@ -36,9 +37,8 @@ def loader(case: Case) -> DataLoader:
             v2.ToDtype(torch.float32, scale=True),
         ]
     )
-    data = ImageFolder(case.folder, transform, loader=_open_grey if case.channels == 1 else _open)
     return DataLoader(
-        data,
+        _images(case.folder, transform, case),
         batch_size=case.batch_size,
         shuffle=True,
         drop_last=True,
@@ -46,6 +46,25 @@ def loader(case: Case) -> DataLoader:
         persistent_workers=case.workers > 0,
         pin_memory=case.device == "cuda",
     )
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, case: Case) -> float | None:
+    """The share of the images in ``case.test_folder`` that ``model`` is right about, if there are
+    any."""
+    if not case.test_folder:
+        return None
+    to_floats = v2.Compose([v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True)])
+    data = _images(case.test_folder, to_floats, case)
+    model.eval()
+    right = 0
+    for pixels, targets in DataLoader(data, batch_size=512):
+        right += int((model(pixels.to(case.device)).argmax(dim=1).cpu() == targets).sum())
+    return right / len(data)
+
+
+def _images(folder: str, transform: v2.Compose, case: Case) -> ImageFolder:
+    return ImageFolder(folder, transform, loader=_open_grey if case.channels == 1 else _open)
 
 
 def _open(path: str) -> Image.Image:
@@ -82,7 +101,7 @@ def main() -> None:
             images += len(targets)
         total.item(), correct.item()  # what a training prints after an epoch
         seconds = time.perf_counter() - start
-    report(images, seconds)
+    report(images, seconds, accuracy(model, case))
 
 
 if __name__ == "__main__":
