@@ -20,7 +20,8 @@ What the presets of this project reach on the test images, beside the figures th
 Made by `make readme` from `benchmarks/published`; `make published PRESET=NAME` trains one anew, and
 `make ablations` the blocks.
 Accuracies in per cent: the mean over seeds with its standard deviation, the seed that its
-validation images choose, and a vote, the mean of all seeds' probabilities."""
+validation images choose, and a vote, the mean of all seeds' probabilities. Weighted: each image counts
+by its weight, as Deitsch et al. count a cell by how sure the experts were."""
 
 
 def render() -> str:
@@ -51,8 +52,12 @@ def _row(name: str, preset: Preset, result: dict[str, Any] | None) -> str:
     spread = "" if result["spread"] is None else f" ± {_percent(result['spread'])}"
     vote = "" if result["vote"] is None else _percent(result["vote"])
     minutes = statistics.median(seed["minutes"] for seed in seeds)
+    mean = result["mean"]
+    weighted = ""
+    if mean["weighted_accuracy"] != mean["accuracy"]:
+        weighted = f", weighted {_percent(mean['weighted_accuracy'])}"
     return (
-        f"{begin} {_percent(result['mean']['accuracy'])}{spread} ({len(seeds)})"
+        f"{begin} {_percent(mean['accuracy'])}{spread} ({len(seeds)}){weighted}"
         f" | {_percent(result['chosen_by_validation'])} | {vote} | {result['parameters']:,}"
         f" | {minutes:.1f} |"
     )
