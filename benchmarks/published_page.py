@@ -18,10 +18,10 @@ PAGE = PROJECT / "docs" / "published.md"
 _ABOUT = """\
 What the presets of this project reach on the test images, beside the figures that were published.
 Made by `make readme` from `benchmarks/published`; `make published PRESET=NAME` trains one anew, and
-`make ablations` the blocks.
-Accuracies in per cent: the mean over seeds with its standard deviation, the seed that its
-validation images choose, and a vote, the mean of all seeds' probabilities. Weighted: each image counts
-by its weight, as Deitsch et al. count a cell by how sure the experts were."""
+`make ablations` the blocks. Accuracies in per cent: the mean over seeds with its standard
+deviation, the seed that its validation images choose, and a vote, the mean of all seeds'
+probabilities. Weighted: each image counts by its weight, as Deitsch et al. count a cell by how sure
+the experts were."""
 
 
 def render() -> str:
