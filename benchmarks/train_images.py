@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import shutil
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,7 +60,8 @@ def pack_images(train: Images, val: Images, classes: Sequence[str]) -> Packed:
     targets = np.concatenate([train.targets, val.targets])
     index = pd.DataFrame(
         {
-            "image_id": [f"{number:064x}" for number in range(len(targets))],
+            # Augmentation draws by the identity's digits, which are those of a hash.
+            "image_id": [sha256(b"%d" % number).hexdigest() for number in range(len(targets))],
             "file_name": [f"{number:06}" for number in range(len(targets))],
             "label": [classes[target] for target in targets],
             "target": targets,
