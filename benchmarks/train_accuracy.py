@@ -15,7 +15,7 @@ from scipy import stats
 from benchmarks.loops.case import Case
 from benchmarks.peers import peer_version
 from benchmarks.results import Row
-from benchmarks.train_images import Images, class_folders, idx_images
+from benchmarks.train_images import class_folders, idx_images
 from benchmarks.train_peers import printed
 
 CASE = Case("small_cnn", side=28, channels=1, images=60_000, batch_size=128, epochs=2, classes=10)
@@ -31,13 +31,12 @@ def rows(data: Path, repeats: int = 5, images: int | None = None) -> list[dict[s
         images: fewer to train on than there are.
     """
     case = replace(CASE, images=min(images or CASE.images, CASE.images), idx_folder=str(data))
-    train, test = (idx_images(data, name) for name in ("train", "t10k"))
-    first = Images(train.pixels[: case.images], train.targets[: case.images])
+    train, test = idx_images(data, "train", case.images), idx_images(data, "t10k")
     classes = [str(number) for number in range(case.classes)]
     name = f"{data.name}-{case.images}"
     case = replace(
         case,
-        folder=str(class_folders(name, first, classes)),
+        folder=str(class_folders(name, train, classes)),
         test_folder=str(class_folders(f"{data.name}-test", test, classes)),
     )
     found: dict[str, list[float]] = {loop: [] for loop in ("our_loop", *PEERS)}

@@ -45,14 +45,15 @@ def cells_at(side: int, channels: int, count: int) -> Images:
     return Images(made, np.arange(count) % len(CLASSES))
 
 
-def idx_images(folder: Path, name: str) -> Images:
-    """Those of the pair of gzipped IDX files ``name``: ``train`` or ``t10k``."""
+def idx_images(folder: Path, name: str, count: int | None = None) -> Images:
+    """The first ``count`` of the pair of gzipped IDX files ``name``: ``train`` or ``t10k``."""
     with gzip.open(folder / f"{name}-images-idx3-ubyte.gz") as file:
         stored = np.frombuffer(file.read(), np.uint8)
-    count, *size = stored[4:16].view(">u4").tolist()
+    total, *size = stored[4:16].view(">u4").tolist()
     with gzip.open(folder / f"{name}-labels-idx1-ubyte.gz") as file:
         targets = np.frombuffer(file.read(), np.uint8, offset=8)
-    return Images(stored[16:].reshape(count, *size, 1), targets.astype(np.int64))
+    pixels = stored[16:].reshape(total, *size, 1)
+    return Images(pixels[:count], targets[:count].astype(np.int64))
 
 
 def pack_images(train: Images, val: Images, classes: Sequence[str]) -> Packed:

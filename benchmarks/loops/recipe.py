@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.loops.case import LABEL_SMOOTHING, LR, WEIGHT_DECAY, Case
 from benchmarks.results import PROJECT
-from benchmarks.train_images import Images, idx_images, pack_images, packed
+from benchmarks.train_images import idx_images, pack_images, packed
 from pipeline.data.pack import Packed
 from pipeline.params import load
 from pipeline.training.task import Task
@@ -47,6 +47,6 @@ def recipe(case: Case) -> Task:
 def _data(case: Case) -> Packed:
     if not case.idx_folder:
         return packed(case.side, case.channels, case.images)
-    train, test = (idx_images(Path(case.idx_folder), name) for name in ("train", "t10k"))
-    first = Images(train.pixels[: case.images], train.targets[: case.images])
-    return pack_images(first, test, [str(number) for number in range(case.classes)])
+    folder = Path(case.idx_folder)
+    train, test = idx_images(folder, "train", case.images), idx_images(folder, "t10k")
+    return pack_images(train, test, [str(number) for number in range(case.classes)])

@@ -11,6 +11,11 @@ from pipeline.vision.models.classifier import Classifier, Normalise
 from tests.evaluation.synthetic import make_evaluated, make_params
 
 
+def built(model: str, **sizes: int) -> Classifier:
+    colours = {"channels": 3, "mean": (0.5,) * 3, "std": (0.2,) * 3}
+    return build(model, architecture={}, **colours, **sizes).eval()
+
+
 def test_the_cost_of_a_small_network_is_worked_out_by_hand():
     net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.Flatten(), nn.Linear(4 * 64, 2))
     classifier = Classifier(Normalise([0.5], [0.2]), net, channels=1, num_classes=2).eval()
@@ -22,17 +27,7 @@ def test_the_cost_of_a_small_network_is_worked_out_by_hand():
 
 
 def test_resnet18_has_the_multiply_adds_of_its_paper():
-    with torch.device("cpu"):
-        classifier = build(
-            "torchvision:resnet18",
-            channels=3,
-            num_classes=1000,
-            image_size=224,
-            architecture={},
-            mean=(0.5,) * 3,
-            std=(0.2,) * 3,
-        )
-    cost = measure_cost(classifier.eval(), 224)
+    cost = measure_cost(built("torchvision:resnet18", num_classes=1000, image_size=224), 224)
     assert cost.multiply_adds == pytest.approx(1.814e9, rel=0.005)
     assert cost.parameters == 11_689_512
 
@@ -56,15 +51,7 @@ def test_times_are_kept_apart_from_what_is_the_same_everywhere(tmp_path):
     "model", ["torchvision:resnet18", "torchvision:swin_t", "timm:vit_tiny_patch16_224", "capsnet"]
 )
 def test_multiply_adds_are_those_that_pytorch_counts(model):
-    network = build(
-        model,
-        channels=3,
-        num_classes=2,
-        image_size=64,
-        architecture={},
-        mean=(0.5,) * 3,
-        std=(0.2,) * 3,
-    ).eval()
+    network = built(model, num_classes=2, image_size=64)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(torch.zeros(1, 3, 64, 64))
     assert measure_cost(network, 64).multiply_adds == counter.get_total_flops() // 2

@@ -9,7 +9,6 @@ import torch
 
 from pipeline.errors import ConfigurationError
 from pipeline.vision.models import ORIGINS, Classifier, build
-from pipeline.vision.models.weightless import weightless
 
 OWN_SIZES = (28, 32, 64, 96, 128, 224)
 """Sides of images at which an own network is looked at: the first that it takes."""
@@ -73,7 +72,7 @@ def blank(subject: Subject, *, where: str = "model") -> Classifier:
         ConfigurationError: there is no such network, or it cannot be built so.
     """
     try:
-        with weightless():
+        with torch.device("meta"):
             return _build(subject, where)
     except ConfigurationError:
         # Some need values to be built at all; what is wrong otherwise is said by this attempt.

@@ -38,7 +38,6 @@ from pipeline.vision import models
 from pipeline.vision.models import Classifier
 from pipeline.vision.models.autoencoder import autoencoder as make_autoencoder
 from pipeline.vision.models.pretrained import Pretrained
-from pipeline.vision.models.weightless import weightless
 from pipeline.workspace import Workspace
 
 METHODS: dict[str, Callable[[Task, Any, Learn], dict[str, Tensor]]] = {
@@ -103,7 +102,7 @@ def check_pretraining(settings: VariantParams, *, where: str) -> None:
     if settings.pretraining is None or settings.pretraining.autoencoder is None:
         return  # of Boltzmann machines `params` knows all
     own = not models.libraries(settings.model, settings.architecture)
-    with weightless() if own else torch.random.fork_rng(devices=[]):
+    with torch.device("meta") if own else torch.random.fork_rng(devices=[]):
         classifier = models.build(
             settings.model,
             channels=1,

@@ -20,7 +20,6 @@ from pipeline.vision.models import Classifier
 from pipeline.vision.models.classifier import Normalise
 from pipeline.vision.models.layers import matrix_layers
 from pipeline.vision.models.rbm import RBM, StackedRBM
-from pipeline.vision.models.weightless import weightless
 
 
 def pretrain(start: Task, own: RBMParams, learn: Learn) -> dict[str, Tensor]:
@@ -32,7 +31,7 @@ def pretrain(start: Task, own: RBMParams, learn: Learn) -> dict[str, Tensor]:
     """
     packed = start.packed
     gaussian = own.visible == "gaussian"
-    with weightless():
+    with torch.device("meta"):
         layers = matrix_layers(untrained_network(start).net)
     machines = list[RBM]()
     *hidden, _ = layers.items()

@@ -22,7 +22,7 @@ from pipeline.vision.models import timm_models, torchvision_models
 from pipeline.vision.models.classifier import Classifier, Normalise
 from pipeline.vision.models.front import FRONT, build_front
 from pipeline.vision.models.table import MODELS
-from pipeline.vision.models.weightless import undrawn
+from pipeline.vision.models.undrawn import undrawn
 
 __all__ = [
     "MODELS",
@@ -82,8 +82,8 @@ def check_architecture(
 ) -> None:
     """Check that one of our own networks can be built so, and take images of such a size.
 
-    No weight is drawn. A library's network shows only when it is built
-    what it can take, so it passes. Classes and channels are those of the data, which `build` knows.
+    No weight is drawn. A library's network shows only when it is built what it can take, so it
+    passes. Classes and channels are those of the data, which `build` knows.
 
     Args:
         name: as a variant's ``model`` names it.

@@ -1,4 +1,4 @@
-"""Networks are looked at without the time and the memory of their weights."""
+"""Networks are looked at without the time that their weights take."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from pipeline.vision.models.blocks.initialisation import INITIALISATIONS
-from pipeline.vision.models.weightless import undrawn, weightless
+from pipeline.vision.models.undrawn import undrawn
 
 
 def layers() -> nn.Sequential:
@@ -30,10 +30,3 @@ def test_where_weights_are_drawn_again_afterwards():
     with undrawn():
         pass
     assert layers()[0].weight.any()
-
-
-def test_without_weights_a_network_has_shapes_alone():
-    with weightless():
-        net = layers()
-        assert net(torch.ones(2, 1, 5, 5)).shape == (2, 3)
-    assert all(weight.is_meta for weight in net.parameters())
