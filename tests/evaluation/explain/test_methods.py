@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.evaluation.explain import METHODS, CannotExplain
+from pipeline.evaluation.explain.gradient import BATCH
 from pipeline.evaluation.explain.integrated_gradients import (
     completeness_gap,
     integrated_gradients,
@@ -54,9 +55,10 @@ def test_a_map_has_the_size_of_its_image_and_the_network_stays_as_it_was(method)
 
 def test_an_image_is_explained_the_same_in_any_batch_and_inside_no_grad(method):
     network = trained(Plain)
-    images, targets = images_and_targets()
+    images, targets = images_and_targets(BATCH + 2)
     together = method.explain(network, images, targets)
-    for i in range(len(images)):
+    assert len(together) == len(images)
+    for i in (0, 1, BATCH - 1, BATCH, BATCH + 1):
         with torch.no_grad():
             alone = method.explain(network, images[i : i + 1], targets[i : i + 1])
         torch.testing.assert_close(alone[0], together[i], rtol=1e-4, atol=1e-6)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.errors import PipelineError
+
+BATCH = 32
+"""Images whose gradients are computed at a time. It bounds memory, and more at a time are slower on
+a CPU, whose caches they leave."""
 
 NO_GRADIENT = "no gradient reaches the image: an operation between it and the logits has none"
 
@@ -72,11 +76,23 @@ def with_respect_to(inputs: Tensor, score: Tensor) -> Tensor:
     return gradient
 
 
+def in_batches(
+    explain: Callable[[Tensor, Tensor], Tensor], images: Tensor, targets: Tensor
+) -> Tensor:
+    """What ``explain`` gives for `BATCH` images and their targets at a time, of all images."""
+    parts = zip(torch.split(images, BATCH), torch.split(targets, BATCH), strict=True)
+    return torch.cat([explain(*part) for part in parts])
+
+
 def gradient(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
     """The gradient of each image's target logit with respect to it, (N, C, H, W)."""
-    with torch.enable_grad(), evaluating(model):
+
+    def of_batch(images: Tensor, targets: Tensor) -> Tensor:
         leaf, logits = forward(model, images)
         return with_respect_to(leaf, of_targets(logits, targets))
+
+    with torch.enable_grad(), evaluating(model):
+        return in_batches(of_batch, images, targets)
 
 
 def magnitude(gradients: Tensor) -> Tensor:

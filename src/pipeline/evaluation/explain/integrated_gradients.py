@@ -12,11 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.evaluation.explain.covers import mean_colour
-from pipeline.evaluation.explain.gradient import evaluating, gradient
+from pipeline.evaluation.explain.gradient import BATCH, evaluating, gradient
 
 STEPS = 32
-BATCH = 64
-"""Points of the way, of all images together, that are computed at a time: a matter of memory."""
 
 
 def integrated_gradients(
@@ -71,7 +69,7 @@ def _integrated(
         torch.as_tensor(values, dtype=images.dtype, device=images.device)
         for values in _quadrature(steps)
     )
-    at_a_time = max(1, BATCH // len(images))
+    at_a_time = max(1, BATCH // len(images))  # points of the way, each of all images
     for place, weight in zip(
         torch.split(places, at_a_time), torch.split(weights, at_a_time), strict=True
     ):

@@ -20,6 +20,7 @@ from pipeline.evaluation.explain.gradient import (
     CannotExplain,
     evaluating,
     forward,
+    in_batches,
     of_targets,
     with_respect_to,
 )
@@ -70,13 +71,16 @@ def rectified_gradient(
     Raises:
         CannotExplain: ``method`` is not defined for what the network ran.
     """
-    with torch.enable_grad(), evaluating(model):
+
+    def of_batch(images: Tensor, targets: Tensor) -> Tensor:
         with _Operations() as operations:
             leaf, logits = forward(model, images)
-        nodes = _rectifiers(logits, operations.counts, method)
-        for node in nodes:
+        for node in _rectifiers(logits, operations.counts, method):
             rule(node)
         return with_respect_to(leaf, of_targets(logits, targets))
+
+    with torch.enable_grad(), evaluating(model):
+        return in_batches(of_batch, images, targets)
 
 
 def _rectifiers(logits: Tensor, counts: Counter[str], method: str) -> list[Node]:
