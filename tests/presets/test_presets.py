@@ -160,10 +160,10 @@ def test_a_damaged_preset_is_named(tmp_path, content, message):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("    lr: 0.02", "    lrr: 0.02", "no key train.lrr"),
+        ("    lr: 0.01", "    lrr: 0.01", "no key train.lrr"),
         ("      model: nielsen", "      model: nielson", "did you mean 'nielsen'"),
         ("maps: [20, 40]", "maps: [20, 40, 60]", "nielsen"),
-        ("    optimizer: sgd", "    optimizer: sdg", "did you mean 'sgd'"),
+        ("    optimizer: muon", "    optimizer: moun", "did you mean 'muon'"),
     ],
 )
 def test_a_preset_that_does_not_fit_leaves_params_yaml_as_it_was(
