@@ -244,6 +244,33 @@ def test_what_was_read_before_an_interruption_is_remembered(tmp_path, monkeypatc
     assert table["near_cluster"].null_count == 0
 
 
+def test_an_interruption_before_anything_was_read_leaves_nothing_behind(tmp_path, monkeypatch):
+    data = tmp_path / "data"
+    for seed, name in enumerate(NAMES):
+        write(data / name, seed)
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Pool, "measure", stop)
+        with pytest.raises(KeyboardInterrupt):
+            rescan(data, NAMES)
+    assert list((tmp_path / "cache").iterdir()) == []
+    _, read = rescan(data, NAMES)
+    assert set(read) == set(NAMES)
+
+
+def test_without_its_fingerprints_no_file_is_compared_by_its_content(data):
+    (path,) = (data.parent / "cache").glob("fingerprints-*")
+    path.write_bytes(path.read_bytes()[:-1])
+    for name in NAMES:
+        os.utime(data / name)
+    table, read = rescan(data, NAMES)
+    assert set(read.values()) == {"ok"}
+    assert table["near_cluster"].null_count == 0
+
+
 def test_what_may_come_out_otherwise_is_asked_again(tmp_path):
     data = tmp_path / "data"
     names = ["images/a.bmp", "images/hang.bmp"]

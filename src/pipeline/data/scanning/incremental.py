@@ -88,7 +88,7 @@ def _measure(
                 cache.save(table, old, old.proposals)
             return table
     kept = None if old is None else old.fingerprints()
-    if kept is None and fresh.any():  # the file is damaged: all is read
+    if old is not None and kept is None:  # the file is damaged: all is read
         return _measure(pool, setting, names, stamps, cache, None)
     tasks = _tasks(names, todo, places, old)
     with cache.new_fingerprints(len(names)) as file:
@@ -104,7 +104,8 @@ def _measure(
             else:
                 table, proposals = _clustered(table, file.load(), old)
         except BaseException:
-            cache.save(_without_clusters(gathered.sorted()), file, None)
+            if len(read := gathered.sorted()):
+                cache.save(_without_clusters(read), file, None)
             raise
         cache.save(table, file, proposals)
     return table

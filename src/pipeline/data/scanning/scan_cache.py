@@ -116,6 +116,8 @@ class ScanCache:
             table = pq.ParquetFile(pa.BufferReader(content)).read()
             if table.schema != schema:
                 raise ValueError("it has other columns")
+            if not len(table):
+                raise ValueError("it has no rows")
             fingerprints = self._folder / index["fingerprints"]
             proposals = None if index["proposals"] is None else int(index["proposals"])
             return Remembered(table, fingerprints, index["fingerprints_xxh3"], proposals)
