@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from pipeline import artifacts
@@ -41,6 +44,48 @@ def test_a_replaced_folder_holds_nothing_of_the_old_one(tmp_path):
         with artifacts.replacing_folder(folder) as temporary:
             (temporary / name).touch()
     assert [path.name for path in folder.iterdir()] == ["new"]
+    assert leftovers(tmp_path) == []
+
+
+MOMENTS = {
+    "while writing": "os.kill(os.getpid(), 9)",
+    "after the exchange": "artifacts.fsync_folder = lambda _: os.kill(os.getpid(), 9)",
+    "after the renames": "artifacts._exchange = lambda *_: False;"
+    "artifacts.fsync_folder = lambda _: os.kill(os.getpid(), 9)",
+}
+
+
+def killed(folder, moment):
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom pipeline import artifacts\n"
+        "with artifacts.replacing_folder(Path(sys.argv[1])) as temporary:\n"
+        "    (temporary / 'weights').write_text('half')\n"
+        f"    {MOMENTS[moment]}\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(folder)], check=False)
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path, moment):
+    folder = tmp_path / "model"
+    with artifacts.replacing_folder(folder) as temporary:
+        (temporary / "weights").write_text("old")
+    killed(folder, moment)
+    assert (folder / "weights").read_text() == ("old" if moment == "while writing" else "half")
+    assert leftovers(tmp_path)
+    with artifacts.replacing_folder(folder) as temporary:
+        (temporary / "weights").write_text("new")
+    assert (folder / "weights").read_text() == "new"
+    assert leftovers(tmp_path) == []
+
+
+def test_what_another_process_is_writing_stays(tmp_path):
+    folder = tmp_path / "model"
+    with artifacts.replacing_folder(folder) as first:
+        with artifacts.replacing_folder(folder) as second:
+            (second / "weights").write_text("second")
+        (first / "weights").write_text("first")
+    assert (folder / "weights").read_text() == "first"
     assert leftovers(tmp_path) == []
 
 

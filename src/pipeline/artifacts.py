@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import fcntl
 import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PipelineError
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 @contextlib.contextmanager
@@ -41,22 +46,65 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty temporary folder beside ``path``; on success it takes that place whole."""
+    """Yield an empty temporary folder beside ``path``; on success it takes that place whole.
+
+    What a process that was killed in here left beside ``path`` is removed first.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    prefix = f".{path.name}."
+    for left in path.parent.iterdir():
+        if left.name.startswith(prefix) and left.is_dir():
+            _remove_unless_held(left)
+    temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
+    descriptor = os.open(temporary, os.O_RDONLY)
     try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
         yield temporary
         temporary.chmod(0o755)
-        if path.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-            path.replace(old / path.name)
-            temporary.replace(path)
-            shutil.rmtree(old)
-        else:
-            temporary.replace(path)
-        fsync_folder(path.parent)
+        bring_in(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _remove_unless_held(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # held, or removed meanwhile
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder)
+        finally:
+            os.close(descriptor)
+
+
+def bring_in(folder: Path, path: Path) -> None:
+    """Rename ``folder`` to ``path``; a folder that was there takes the name of ``folder``.
+
+    In one step where the system can exchange two names; elsewhere ``path`` is missing for a moment.
+    """
+    if not path.exists():
+        folder.rename(path)
+    elif not _exchange(folder, path):
+        aside = folder.with_name(f"{folder.name}.old")
+        path.rename(aside)
+        try:
+            folder.rename(path)
+        except OSError:
+            aside.rename(path)
+            raise
+        aside.rename(folder)
+    fsync_folder(path.parent)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two folders change names in one step; ``False`` where the system cannot."""
+    renameat2 = None
+    if sys.platform == "linux":
+        renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is None:
+        return False
+    a, b = os.fsencode(one), os.fsencode(other)
+    return bool(renameat2(_AT_FDCWD, a, _AT_FDCWD, b, _RENAME_EXCHANGE) == 0)
 
 
 def fsync_folder(folder: Path) -> None:

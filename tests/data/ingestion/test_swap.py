@@ -26,7 +26,7 @@ MOMENTS = {
     "while copying": "copies = iter(range(99)); real = Staging.take;"
     "Staging.take = lambda *a: os.kill(os.getpid(), 9) if next(copies) > 1 else real(*a)",
     "before the intent": f"swap.write_json = {DIE}",
-    "before the swap": f"swap._bring_in = {DIE}",
+    "before the swap": f"swap.bring_in = {DIE}",
     "after the swap": f"version.record = {DIE}",
     "after DVC": "real = version.record;"
     f"version.record = lambda *a, **k: (real(*a, **k), ({DIE})())",
@@ -34,7 +34,7 @@ MOMENTS = {
     "while the old version goes": f"shutil.rmtree = {DIE}",
 }
 RENAMES = {
-    f"before rename {n} of 3": "swap._exchange = lambda *a: False;"
+    f"before rename {n} of 3": "artifacts._exchange = lambda *a: False;"
     "real, n = Path.rename, iter('123');"
     f"Path.rename = lambda *a: os.kill(os.getpid(), 9) if next(n) == '{n}' else real(*a)"
     for n in (1, 2, 3)
@@ -51,7 +51,7 @@ KINDS = {
 def killed_ingest(project: SourceProject, patch: str, kind: str = "replace") -> None:
     code = (
         "import os, shutil\nfrom pathlib import Path\n"
-        "from pipeline.data.ingestion import swap, version\n"
+        "from pipeline import artifacts\nfrom pipeline.data.ingestion import swap, version\n"
         "from pipeline.data.ingestion.ingest import ingest, relabel\n"
         "from pipeline.data.ingestion.staging import Staging\n"
         "from pipeline.params import load\nfrom pipeline.workspace import Workspace\n"

@@ -8,17 +8,15 @@ finishes that swap where the new version is in place, and undoes it otherwise.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pipeline.artifacts import fsync_folder, write_json, write_text
+from pipeline.artifacts import bring_in, write_json, write_text
 from pipeline.console import logger
 from pipeline.data.ingestion import dvc_locks, version
 from pipeline.workspace import Workspace
@@ -27,8 +25,6 @@ INCOMING = ".data.incoming-"
 """How a folder that may become ``data/`` is called, beside it and so on the same file system."""
 
 _UNCLEAR = "data.unfinished"
-
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 @dataclass(frozen=True)
@@ -92,7 +88,7 @@ def install(
     with dvc_locks.at_rest(workspace):
         write_json(_intent_file(workspace), asdict(intent))
         try:
-            _bring_in(incoming, workspace.data)
+            bring_in(incoming, workspace.data)
         except BaseException:
             _undo(workspace, intent)
             raise
@@ -160,7 +156,7 @@ def _undo(workspace: Workspace, intent: _Intent) -> None:
         holders = (_aside(incoming), incoming)
         old = next((h for h in holders if intent.old is not None and _hash(h) == intent.old), None)
         if old is not None:
-            _bring_in(old, data)
+            bring_in(old, data)
         elif intent.old is None:
             data.rename(incoming)  # there was none before
     for folder in (incoming, _aside(incoming)):
@@ -204,27 +200,3 @@ def _aside(incoming: Path) -> Path:
 
 def _hash(folder: Path) -> str | None:
     return version.folder_md5(folder) if folder.is_dir() else None
-
-
-def _bring_in(folder: Path, data: Path) -> None:
-    """Rename ``folder`` to ``data``; what was there takes the name of ``folder``."""
-    if not data.exists():
-        folder.rename(data)
-    elif not _exchange(folder, data):
-        # No exchange in one step here: between these lines only `recover` finds data/ again.
-        aside = _aside(folder)
-        data.rename(aside)
-        folder.rename(data)
-        aside.rename(folder)
-    fsync_folder(data.parent)
-
-
-def _exchange(one: Path, other: Path) -> bool:
-    """Let two folders change names in one step; ``False`` where the system cannot."""
-    renameat2 = None
-    if sys.platform == "linux":
-        renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if renameat2 is None:
-        return False
-    a, b = os.fsencode(one), os.fsencode(other)
-    return bool(renameat2(_AT_FDCWD, a, _AT_FDCWD, b, _RENAME_EXCHANGE) == 0)
