@@ -101,14 +101,12 @@ def test_an_image_of_the_test_split_is_never_left_out_for_a_copy_elsewhere(frame
 @settings(max_examples=50, deadline=None)
 @given(manifests(), st.sampled_from([None, "group"]), st.randoms(use_true_random=False))
 def test_an_image_keeps_its_split_when_others_come_go_or_are_reordered(frame, group, chance):
-    if frame["split"].notna().all():
-        frame = frame.assign(split=None).astype({"split": "str"})
-    whole = by_name(frame, params(0, group))
+    staying = manifest_frame(["cat", "owl", "emu"] * 60, group=[None] * 180)  # in every split
+    staying["file_name"] = "staying/" + staying["file_name"]
+    whole = by_name(pd.concat([frame, staying], ignore_index=True), params(0, group))
     rows = list(frame.index)
     chance.shuffle(rows)
-    part = frame.loc[rows[: chance.randint(1, len(rows))]].reset_index(drop=True)
-    if part["split"].notna().all():
-        return
+    part = pd.concat([frame.loc[rows[: chance.randint(1, len(rows))]], staying], ignore_index=True)
     for name, where in by_name(part, params(0, group)).items():
         # A newcomer may tie an image to another split and so leave it out; it never moves it.
         assert where == whole[name] or None in (where, whole[name])
@@ -180,6 +178,27 @@ def test_a_hashed_copy_of_a_given_image_never_pushes_it_out():
     assert (assigned[::2] == "train").all()
     assert set(assigned[1::2].dropna()) == {"train"}
     assert assigned[1::2].isna().any()
+
+
+@pytest.mark.parametrize("groups", [None, 5])
+def test_a_class_that_lacks_a_split_by_chance_is_given_one_image_or_group_there(groups):
+    labels = [f"class {number:03}" for number in range(100) for _ in range(20)]
+    group = None if groups is None else [f"{i // groups}" for i in range(len(labels))]
+    frame = manifest_frame(labels, group=group or [None] * len(labels))
+    few = params(0, group and "group")
+    counts = pd.crosstab(frame["label"], assign(frame, few))
+    assert (counts >= 1).to_numpy().all()
+    hashed = assign(frame.assign(label="one"), few)  # enough of it for every split
+    moved = frame["label"][assign(frame, few) != hashed].value_counts()
+    assert 0 < len(moved) < 100
+    assert moved.max() <= 2 * (groups or 1)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_three_images_are_enough_for_three_splits(seed):
+    frame = manifest_frame(["cat"] * 3 + ["owl"] * 40)
+    assigned = assign(frame, params(seed))
+    assert sorted(assigned[frame["label"] == "cat"]) == sorted(SPLITS)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -280,7 +299,7 @@ def test_a_split_without_a_class_is_refused_with_the_numbers(workspace):
     message = str(caught.value)
     assert "owl: 2 train, 1 val, 0 test" in message
     assert "cat:" not in message
-    assert "split.seed (now 5)" in message
+    assert "give each image's split" in message
     assert not workspace.split.exists()
 
 

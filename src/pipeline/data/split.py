@@ -7,6 +7,9 @@ Near duplicates have keys of their own: where these put them into different spli
 leak are left out, and nobody moves. Data that is full of them, such as the frames of films, should
 name a group, which keeps each film whole.
 
+A class that lacks a split by chance gets an image (or group) there, the one whose number is
+nearest: such a one may go back to train when more images of the class come.
+
 What this costs is exactness. Of n keys of a class, the number in a split of ratio r is binomial:
 it is off n·r by more than 4·sqrt(n·r·(1 - r)) about once in 16,000 times. Where exact numbers
 matter, the data gives each image's split in a column.
@@ -55,11 +58,11 @@ def assign(accepted: pd.DataFrame, params: SplitParams) -> pd.Series:
 
     A given split is kept. Where every row has one but none is val (or none is test), that split is
     taken out of the given train, whole groups and clusters at a time, until the data gives one.
-    All else is hashed.
+    All else is hashed, and a class that lacks a split by that is given an image or group there.
 
-    Nobody moves: where that leaves near duplicates or a group in two splits, the rows of one are
-    left out. Given rows stay before hashed ones; among equals test stays before val, and val before
-    train. No two rows that are left in different splits have a cluster or a group in common.
+    Nobody else moves: where that leaves near duplicates or a group in two splits, the rows of one
+    are left out. Given rows stay before hashed ones; among equals test stays before val, and val
+    before train. No two rows that are left in different splits have a cluster or a group in common.
 
     Raises:
         DataRefused: a given split is unknown.
@@ -74,6 +77,7 @@ def assign(accepted: pd.DataFrame, params: SplitParams) -> pd.Series:
     ratios = params.ratios.model_dump()
     given = _complete(_given(accepted), positions, ratios)
     assigned = given.where(given.notna(), _cut(positions, ratios))
+    assigned = _each_class_everywhere(assigned, given.isna(), positions, accepted["label"])
     for members in _families(accepted, params.group):
         assigned = _one_split_each(assigned, given.notna(), members)
     return assigned
@@ -153,6 +157,28 @@ def _complete(given: pd.Series, positions: pd.Series, ratios: Mapping[str, float
     return completed
 
 
+def _each_class_everywhere(
+    assigned: pd.Series, free: pd.Series, positions: pd.Series, labels: pd.Series
+) -> pd.Series:
+    """``assigned``, where a class that lacks a split has the nearest key of one with several."""
+    for split in SPLITS:
+        for label in sorted(set(labels) - set(labels[assigned == split])):
+            own = free & (labels == label)
+            keys = positions[own].groupby(assigned[own]).unique()
+            several = {name: found for name, found in keys.items() if len(found) > 1}
+            if not several:
+                continue
+            below = [found.max() for name, found in several.items() if _before(name, split)]
+            above = [found.min() for name, found in several.items() if _before(split, name)]
+            nearest = max(below) if below else min(above)
+            assigned = assigned.mask(free & (positions == nearest), split)
+    return assigned
+
+
+def _before(one: str, other: str) -> bool:
+    return SPLITS.index(one) < SPLITS.index(other)
+
+
 def _one_split_each(assigned: pd.Series, given: pd.Series, family: pd.Series) -> pd.Series:
     """``assigned`` without the rows by which a family straddles two splits."""
     present = assigned.notna() & family.notna()
@@ -186,8 +212,8 @@ def _refuse_empty(labels: pd.Series, assigned: pd.Series, params: SplitParams) -
         shown = "\n".join(lines[:20] + ["  …"] * (len(lines) > 20))
         raise DataRefused(
             f"every split needs an image of every class, and these classes lack one:\n{shown}\n"
-            f"add images of them, try another split.seed (now {params.seed}), or give each image's"
-            " split in a column 'split' of the data"
+            f"add images of them{'' if params.group is None else ', of other groups'}, or give each"
+            " image's split in a column 'split' of the data"
         )
 
 
