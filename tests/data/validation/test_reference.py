@@ -129,6 +129,16 @@ def test_no_file_and_an_empty_one_are_no_reference(tmp_path):
     assert read_reference(path) is None
 
 
+def test_it_knows_its_classes_however_many_there_are(tmp_path):
+    labels = [f"class {number:03}" for number in range(300) for _ in range(2)]
+    path = tmp_path / "reference.json"
+    write_reference(path, Reference.of(images(0, len(labels), label=labels)))
+    reference = read_reference(path)
+    assert reference is not None
+    assert reference.knows_a_class_of(["class 299", "other"])
+    assert not reference.knows_a_class_of(["other"])
+
+
 def test_the_committed_reference_is_of_the_default_data(project):
     reference = read_reference(project / "reference.json")
     assert reference is not None

@@ -50,6 +50,8 @@ class Reference(BaseModel):
     """The columns that the data has values in, but those that the scan measures."""
     numbers: Mapping[str, Numbers]
     words: Mapping[str, Words]
+    classes: tuple[str, ...] = ()
+    """All of them; `words` leaves out the rare."""
     sample: str
     """The beginnings (32 bits) of the smallest SHA-256 of its files, sorted, in base64. Whether it
     knew an image below the largest of them is in the list: a fair sample of any later data."""
@@ -65,6 +67,7 @@ class Reference(BaseModel):
             columns=_kinds(accepted),
             numbers={k: v for k, v in spreads.items() if isinstance(v, Numbers)},
             words={k: v for k, v in spreads.items() if isinstance(v, Words)},
+            classes=tuple(sorted(set(accepted["label"].dropna()))),
             sample=base64.b64encode(smallest.astype("<u4").tobytes()).decode(),
         )
 
@@ -74,7 +77,10 @@ class Reference(BaseModel):
 
     def knows_a_class_of(self, classes: Sequence[str]) -> bool:
         """Whether it is about data like this at all, and not about another data set."""
-        return "label" in self.words and not self.words["label"].shares.keys().isdisjoint(classes)
+        known = set(self.classes)
+        if not known and "label" in self.words:  # written before it listed them
+            known = set(self.words["label"].shares)
+        return not known.isdisjoint(classes)
 
     def newcomers(self, accepted: pd.DataFrame) -> NDArray[np.bool_]:
         """Marks a fair sample of the images that the reference did not have: all of them, as long
