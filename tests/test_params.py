@@ -86,6 +86,11 @@ def test_a_key_written_twice_is_refused_with_its_line(load_text, params_text):
         load_text(params_text + "\nscan: {}\n")
 
 
+def test_a_key_that_is_no_word_is_refused_with_its_line(load_text, params_text):
+    with pytest.raises(ConfigurationError, match=r"line \d+: a key is a word, not {'a': 1}"):
+        load_text(params_text + "\n? {a: 1}\n: 2\n")
+
+
 def test_an_exponent_without_a_dot_is_a_number(load_text, params_text):
     text = params_text.replace("weight_decay: 0.02", "weight_decay: 2e-2")
     assert load_text(text).train.weight_decay == 2e-2

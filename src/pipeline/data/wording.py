@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-_SHOWN = 5
+SHOWN = 5
 
 
 def several(count: int, thing: str) -> str:
@@ -18,8 +18,8 @@ def quoted(label: str) -> str:
 
 def indented(lines: Sequence[str]) -> str:
     """The first few ``lines``, each on its own, and how many more there are."""
-    more = f"\n    and {len(lines) - _SHOWN:,} more" if len(lines) > _SHOWN else ""
-    return "\n".join(f"    {line}" for line in lines[:_SHOWN]) + more
+    more = f"\n    and {len(lines) - SHOWN:,} more" if len(lines) > SHOWN else ""
+    return "\n".join(f"    {line}" for line in lines[:SHOWN]) + more
 
 
 def file_size(count: int) -> str:

@@ -22,6 +22,10 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if isinstance(key, dict | list):
+                raise ConfigurationError(
+                    f"params.yaml, line {key_node.start_mark.line + 1}: a key is a word, not {key}"
+                )
             if key in seen:
                 raise ConfigurationError(
                     f"params.yaml, line {key_node.start_mark.line + 1}: '{key}' is there twice"

@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.data.ingestion import present, version
 from pipeline.data.ingestion.present import data_hashes
+from pipeline.errors import DataRefused
 from pipeline.workspace import Workspace
 from tests.ingesting import write_image
 
@@ -102,6 +103,13 @@ def test_a_place_that_takes_no_memory_is_no_obstacle(workspace, monkeypatch):
 
     monkeypatch.setattr(present, "write_text", full)
     assert data_hashes(workspace) == version.folder_hashes(workspace.data)
+
+
+def test_a_file_that_cannot_be_read_is_named_with_its_remedy(workspace):
+    (workspace.data / "images" / "gone.png").symlink_to("/nowhere")
+    for look in (data_hashes, lambda workspace: version.folder_hashes(workspace.data)):
+        with pytest.raises(DataRefused, match=r"gone\.png: a link to nothing.*dvc checkout"):
+            look(workspace)
 
 
 def test_links_count_as_what_they_point_to(workspace, tmp_path):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import pickle
 import struct
-from collections.abc import Sequence
+import tarfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -59,3 +61,13 @@ def fake_cifar10(root: Path, monkeypatch: pytest.MonkeyPatch) -> NDArray[np.uint
         CIFAR10, "meta", {"filename": meta[0], "key": "label_names", "md5": meta[1]}
     )
     return pixels.transpose(0, 2, 3, 1)
+
+
+def shard(path: Path, members: Mapping[str, bytes]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path

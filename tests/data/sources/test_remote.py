@@ -13,11 +13,12 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from pipeline.data.sources import read_source
+from pipeline.data.sources import download, read_source
 from pipeline.data.sources.download import check_redirect
 from pipeline.data.sources.names import redacted
 from pipeline.errors import DataRefused, PipelineError
 from tests.corpus.case import CAT, GOOD, write_files
+from tests.data.sources.made import shard
 from tests.ingesting import LIMITS, asked
 
 
@@ -65,6 +66,12 @@ class _Server(http.server.SimpleHTTPRequestHandler):
             self.end_headers()
         elif name == "401.zip":
             self.send_error(401)
+        elif name.startswith("busy") and (BUSY.setdefault(self.path, 0), 0)[0] < int(name[4]):
+            BUSY[self.path] += 1
+            self.send_error(503)
+        elif name.startswith("busy"):
+            self.path = "/a.zip"
+            super().do_GET()
         else:
             self.send_response(200)
             self.send_header("Content-Length", "100000")
@@ -72,6 +79,9 @@ class _Server(http.server.SimpleHTTPRequestHandler):
             self.wfile.write(zip_bytes() if name == "short.zip" else bytes(100_000))
             self.close_connection = True
 
+
+BUSY: dict[str, int] = {}
+"""How often an address was answered by 503; its sixth letter says how often it shall be."""
 
 REDIRECTS = {
     "file.zip": "file:///etc/passwd",
@@ -85,9 +95,13 @@ REDIRECTS = {
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of a server with class folders below ``classes/`` and an archive."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(download, "_WAITS", (0.0, 0.0, 0.0))
+    BUSY.clear()
     root = tmp_path / "served"
     write_files(root / "classes", GOOD)
     write_files(root, {"a.zip": zip_bytes(), "cut.zip": zip_bytes()[:-60]})
+    for number, content in enumerate(GOOD.values()):
+        shard(root / f"s-{number:03}.tar", {"0.jpg": content, "0.cls": b"1"})
     handler = partial(_Server, directory=str(root))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02})
@@ -111,6 +125,19 @@ def test_folders_and_archives_by_http(tmp_path, server, path):
     assert sorted(listing.columns["file_name"]) == sorted(GOOD)
     assert (listing.folder / "cat/1.png").read_bytes() == CAT
     assert "s3cr3t" not in listing.shown
+
+
+def test_a_range_of_shards_by_http(tmp_path, server):
+    address = f"{server}/s-{{000..{len(GOOD) - 1:03}}}.tar"
+    listing = read_source(asked(address, work=tmp_path))
+    assert listing.columns["file_name"] == [f"s-{i:03}/0.jpg" for i in range(len(GOOD))]
+
+
+def test_a_server_that_is_busy_for_a_moment_is_asked_again(tmp_path, server):
+    listing = read_source(asked(f"{server}/wrong/busy3.zip", work=tmp_path))
+    assert sorted(listing.columns["file_name"]) == sorted(GOOD)
+    with pytest.raises(PipelineError, match="503"):
+        read_source(asked(f"{server}/wrong/busy4.zip", work=tmp_path / "second"))
 
 
 @pytest.mark.parametrize(

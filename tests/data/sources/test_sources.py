@@ -6,6 +6,8 @@ import dataclasses
 import shutil
 import sys
 import tarfile
+import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -240,6 +242,45 @@ def test_folders_of_splits_give_the_column_split(tmp_path):
         "images/test/dog/sub/c.png": ("dog", "test"),
     }
     assert data.left_out == {"images beside the class folders": 1}
+
+
+def test_folders_of_splits_beside_another_are_not_taken_for_classes(tmp_path):
+    folder = images(tmp_path / "a", "train/cat/1.png", "test/cat/2.png", "unlabelled/3.png")
+    with pytest.raises(DataRefused, match=r"test, train hold class folders.*unlabelled"):
+        read_source(asked(folder, work=tmp_path))
+
+
+def test_accents_are_one_however_they_are_written(tmp_path):
+    composed, apart = "gr\u00fcn", "gru\u0308n"
+    folder = images(tmp_path / "a", f"{apart}/1.png", "rot/2.png")
+    assert read_source(asked(folder, work=tmp_path)).columns["label"] == [composed, "rot"]
+    write_table(folder / "metadata.csv", "file_name,label", f"{composed}/1.png,a", "rot/2.png,b")
+    listing = read_source(asked(folder, work=tmp_path))
+    assert listing.columns["file_name"] == [f"{apart}/1.png", "rot/2.png"]
+
+
+def test_names_in_a_zip_without_the_mark_of_utf8_are_read_as_that(tmp_path):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as packed:
+        for name in ("größe/1.png", "süß/2.png"):
+            packed.writestr(name, b"x")
+    content = path.read_bytes()
+    for signature, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        parts = content.split(signature)
+        marks = [part[: place - 4] + b"\0\0" + part[place - 2 :] for part in parts[1:]]
+        content = signature.join([parts[0], *marks])
+    path.write_bytes(content)
+    assert read_source(asked(path, work=tmp_path)).columns["label"] == ["größe", "süß"]
+
+
+def test_a_table_of_another_suffix_is_answered_at_once(tmp_path):
+    folder = images(tmp_path / "a", *(f"{i}.jpeg" for i in range(400)))
+    lines = [f"{i}.jpg,{'ab'[i % 2]}" for i in range(400)]
+    write_table(folder / "metadata.csv", "file_name,label", *lines)
+    start = time.process_time()
+    with pytest.raises(DataRefused, match=r"400 of 400 files are missing: '0.jpg' .line 2, did"):
+        read_source(asked(folder, work=tmp_path))
+    assert time.process_time() - start < 2
 
 
 def test_a_class_called_test_beside_others_is_a_class(tmp_path):

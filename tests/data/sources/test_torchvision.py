@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -62,6 +63,26 @@ def test_no_network_is_said(tmp_path, no_network):
     with pytest.raises(PipelineError, match="try again where there is a network"):
         read_source(asked(ADDRESS, work=tmp_path))
     assert not (tmp_path / "scratch").exists()
+
+
+def test_a_download_that_was_cut_short_is_no_data_set(tmp_path, monkeypatch):
+    from torchvision.datasets import EuroSAT
+
+    def download(dataset: EuroSAT) -> None:
+        folder = Path(dataset.root) / "eurosat" / "2750"
+        images(folder, "Forest/1.jpg")
+        if len(tries) == 1:
+            tries.append("second")
+            raise OSError("the connection broke")
+        images(folder, "River/2.jpg")
+
+    tries = ["first"]
+    monkeypatch.setattr(EuroSAT, "download", download)
+    with pytest.raises(PipelineError, match="the connection broke"):
+        read_source(asked("torchvision:EuroSAT", work=tmp_path))
+    assert list((tmp_path / "cache" / "torchvision").iterdir()) == []
+    listing = read_source(asked("torchvision:EuroSAT", work=tmp_path))
+    assert listing.columns["label"] == ["Forest", "River"]
 
 
 def test_files_keep_their_bytes(tmp_path, monkeypatch):

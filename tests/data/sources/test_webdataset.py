@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import json
-import tarfile
-from collections.abc import Mapping
-from pathlib import Path
 
 import pytest
 
 from pipeline.data.sources import read_source
 from pipeline.errors import ConfigurationError, DataRefused
 from tests.corpus.case import BAD, CAT, DOG
+from tests.data.sources.made import shard
 from tests.ingesting import LIMITS, asked
-
-
-def shard(path: Path, members: Mapping[str, bytes]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w") as archive:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    return path
 
 
 def test_labels_stand_in_cls_json_or_txt(tmp_path):
@@ -55,9 +42,24 @@ def test_a_range_or_a_folder_of_shards(tmp_path, address):
     assert listing.columns["label"] == ["0", "1"]
 
 
-def test_a_tar_of_class_folders_is_no_shard(tmp_path):
-    path = shard(tmp_path / "a.tar", {"cat/1.png": CAT, "dog/2.png": DOG})
-    assert read_source(asked(path, work=tmp_path)).origin == "class folders"
+@pytest.mark.parametrize(
+    "beside", [{}, {"cat/1.txt": b"a cat on a mat"}, {"cat/1.json": b'{"label": "tabby"}'}]
+)
+def test_a_tar_of_class_folders_is_no_shard_whatever_texts_lie_there(tmp_path, beside):
+    path = shard(tmp_path / "a.tar", {"cat/1.png": CAT, "dog/2.png": DOG, **beside})
+    listing = read_source(asked(path, work=tmp_path))
+    assert listing.origin == "class folders"
+    assert listing.columns["label"] == ["cat", "dog"]
+
+
+@pytest.mark.parametrize(("key", "most"), [("files", 6), ("bytes", 4 * len(CAT) - 1)])
+def test_limits_are_for_all_shards_together_and_judged_before_any_is_unpacked(tmp_path, key, most):
+    for number in range(4):
+        shard(tmp_path / "shards" / f"{number}.tar", {"0.jpg": CAT, "0.cls": b"1"})
+    limits = LIMITS.model_copy(update={key: most})
+    with pytest.raises(DataRefused, match=f"ingest.limits.{key}"):
+        read_source(asked(tmp_path / "shards", work=tmp_path, limits=limits))
+    assert not (tmp_path / "scratch").exists()
 
 
 @pytest.mark.parametrize(

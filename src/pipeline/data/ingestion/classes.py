@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pipeline.data.ingestion.canonical import CLASSES
-from pipeline.data.wording import indented, quoted, several
+from pipeline.data.wording import SHOWN, indented, quoted, several
 from pipeline.errors import DataRefused, did_you_mean
 
 
@@ -26,9 +26,10 @@ def merged_classes(
     new = [name for name in dict.fromkeys([*order, *labels]) if labels.get(name)]
     new = [name for name in new if name not in present]
     if new and not allow_new:
-        lines = [
-            f"{quoted(name)}: {several(labels[name], 'image')}{did_you_mean(name, present)}"
-            for name in new
+        lines = [f"{quoted(name)}: {several(labels[name], 'image')}" for name in new]
+        lines[:SHOWN] = [
+            line + did_you_mean(name, present)
+            for name, line in zip(new, lines[:SHOWN], strict=False)
         ]
         raise DataRefused(
             f"{where}: {several(len(new), 'label')} not in data/{CLASSES}"

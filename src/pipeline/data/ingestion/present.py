@@ -93,7 +93,8 @@ def data_hashes(workspace: Workspace) -> dict[str, str]:
     known = _remembered(memory)
     looked = time.time_ns()
     files = dict(version.files_below(workspace.data))
-    looks = {name: _look(path) for name, path in files.items()}
+    with version.readable():
+        looks = {name: _look(path) for name, path in files.items()}
     changed = [name for name in files if known.get(name, [""])[1:] != looks[name]]
     hashes = {name: str(known[name][0]) for name in files.keys() - {*changed}}
     quiet = len(changed) < _WORTH_A_BAR
@@ -101,7 +102,8 @@ def data_hashes(workspace: Workspace) -> dict[str, str]:
         contextlib.nullcontext() if quiet else progress("read data/", len(changed), "files") as bar
     ):
         for name in changed:
-            hashes[name] = version.copy_hashed(files[name], None)
+            with version.readable():
+                hashes[name] = version.copy_hashed(files[name], None)
             if bar:
                 bar.advance()
     settled = {n: [hashes[n], *looks[n]] for n in files if looks[n][1] < looked - _RACY_NS}

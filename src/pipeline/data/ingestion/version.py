@@ -41,8 +41,27 @@ def copy_hashed(source: Path, target: Path | None) -> str:
 
 
 def folder_hashes(folder: Path) -> dict[str, str]:
-    """The MD5 of every file below ``folder``, by its relative POSIX path."""
-    return {name: copy_hashed(path, None) for name, path in files_below(folder)}
+    """The MD5 of every file below ``folder``, by its relative POSIX path.
+
+    Raises:
+        DataRefused: one cannot be read.
+    """
+    with readable():
+        return {name: copy_hashed(path, None) for name, path in files_below(folder)}
+
+
+@contextlib.contextmanager
+def readable() -> Iterator[None]:
+    """Say of a file below ``data/`` that cannot be read what to do: one is enough to stop at."""
+    try:
+        yield
+    except (FileNotFoundError, PermissionError) as error:
+        path = Path(error.filename)
+        what = "a link to nothing" if path.is_symlink() else str(error.strerror).lower()
+        raise DataRefused(
+            f"{path}: {what}, so the version of data/ cannot be told; bring the file back by"
+            f" '{BRING_BACK}' (before it 'dvc pull', where DVC's cache was emptied), or remove it"
+        ) from error
 
 
 def files_below(folder: Path) -> Iterator[tuple[str, Path]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import unicodedata
 
 from pipeline.data.sources import (
     archive,
@@ -39,6 +40,9 @@ def read_source(request: Request) -> Listing:
     try:
         listing = _listed(request)
         check_twins(listing.columns["file_name"], request.shown)
+        if "label" in listing.columns:  # one class, whichever way its accents are written
+            labels = [unicodedata.normalize("NFC", label) for label in listing.columns["label"]]
+            listing = dataclasses.replace(listing, columns={**listing.columns, "label": labels})
     except PermissionError as error:
         _clear(request)
         raise DataRefused(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,10 @@ _LOCAL = frozenset(f"arrow_hdfs asynclocal data file git jlab jupyter local {_WR
 _CONNECT, _SILENCE = 30, 120
 """Seconds until a connection that does not come about, or falls silent, is given up."""
 _DEEPEST = 32
+_WAITS = (0.5, 2.0, 8.0)
+"""Seconds before each further try to get a file."""
+_PASSING = {408, 425, 429, 500, 502, 503, 504}
+"""Answers of HTTP that may be others in a moment."""
 
 
 class Remote:
@@ -94,6 +99,20 @@ class Remote:
             DataRefused: it has more than ``most`` bytes, or all together more than is allowed.
             PipelineError: it is missing, came only in part, or is not of the ``size`` announced.
         """
+        try:
+            with self._named_errors():
+                self._copy(path, target, most)
+            if size and target.stat().st_size != size:
+                raise PipelineError(
+                    f"'{self.shown}': {redacted(path)!r} came with {target.stat().st_size:,} of"
+                    f" {size:,} bytes; try again"
+                )
+        except BaseException:
+            target.unlink(missing_ok=True)
+            raise
+
+    def _copy(self, path: str, target: Path, most: int) -> None:
+        """Copy the file, again after a while where the server or the connection failed."""
         from fsspec.callbacks import Callback
 
         remote, got = self, 0
@@ -108,17 +127,17 @@ class Remote:
                     what = f"{redacted(path)!r} has more than {most:,} bytes"
                     raise DataRefused(beyond(remote.shown, what, key, remote._limits))
 
-        try:
-            with self._named_errors():
+        for wait in (*_WAITS, None):
+            try:
                 self._files.get_file(path, str(target), callback=Counted())
-            if size and target.stat().st_size != size:
-                raise PipelineError(
-                    f"'{self.shown}': {redacted(path)!r} came with {target.stat().st_size:,} of"
-                    f" {size:,} bytes; try again"
-                )
-        except BaseException:
-            target.unlink(missing_ok=True)
-            raise
+            except Exception as error:
+                if wait is None or not _passes(error):
+                    raise
+                self._add(-got)
+                got = 0
+                time.sleep(wait)
+            else:
+                return
 
     def _add(self, count: int) -> None:
         with self._lock:
@@ -153,6 +172,18 @@ class Remote:
             for form in {secret, unquote(secret or "")} - {None, ""}:
                 text = text.replace(str(form), "***")
         return redacted(text)
+
+
+def _passes(error: Exception) -> bool:
+    """Whether another try may succeed: by the answer's status, or where there was none."""
+    import aiohttp
+
+    if (status := getattr(error, "status", None)) is not None:
+        return status in _PASSING
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return False  # no such host, or nobody who answers there
+    broken = aiohttp.ClientPayloadError | aiohttp.ClientConnectionError
+    return isinstance(error, ConnectionError | TimeoutError | broken)
 
 
 def _check_scheme(scheme: str, address: str, shown: str) -> None:

@@ -49,8 +49,10 @@ class Plan:
     files: dict[int, str] = field(default_factory=dict)
     """A member's position to its path."""
     folders: set[str] = field(default_factory=set)
+    members: int = 0
+    """How many there are, those of the archives before it included."""
     bytes: int = 0
-    """The sum of the sizes the files claim to have."""
+    """The sum of the sizes that the files claim to have, those of the archives before included."""
     skipped: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
 
@@ -75,16 +77,20 @@ def plan(
     *,
     wanted: Callable[[str], bool],
     packed: int | None = None,
+    before: Plan | None = None,
 ) -> Plan:
     """Decide about each of ``members``, of an archive of ``packed`` bytes called ``shown``.
+
+    Where a source has several archives, ``before`` is the plan of the one before this.
 
     Raises:
         DataRefused: it is refused as a whole; see the module.
     """
-    planned = Plan()
+    planned = Plan(members=before.members, bytes=before.bytes) if before else Plan()
     taken: dict[str, str] = {}
     for position, member in enumerate(members):
-        if position >= limits.files:
+        planned.members += 1
+        if planned.members > limits.files:
             raise DataRefused(
                 f"{shown}: more than {limits.files:,} members, the most that ingest.limits.files in"
                 " params.yaml allows; raise it if the source is to be trusted"

@@ -26,7 +26,7 @@ def safe_name(name: str, place: str) -> str:
     if leaves or not path.parts:
         raise DataRefused(
             f"{place}: {name!r} is no path inside the source's folder, such as images/a.png;"
-            " correct it (no '..', no drive or address, '/' between folders)"
+            " correct or rename it (no '..', no ':', '/' between folders)"
         )
     if not is_text(name):
         raise DataRefused(
@@ -100,5 +100,5 @@ def inside(path: Path, folder: Path, resolved: dict[Path, bool]) -> Path:
 
 def redacted(address: str) -> str:
     """``address`` without a password or the query that signs it, for messages."""
-    address = re.sub(r"(?<=://)[^/@\s]*@", "***@", address)
+    address = re.sub(r"(?<=://)[^/?#\s]*@", "***@", address)
     return re.sub(r"(://[^\s?#]*)[?#]\S*", r"\1?…", address)

@@ -16,8 +16,9 @@ from pipeline.data.sources.names import safe_name
 from pipeline.data.sources.source import TABLE_SUFFIXES, Request
 from pipeline.data.sources.table import read_table
 from pipeline.data.sources.table_listing import named_files
+from pipeline.data.sources.webdataset import RANGE, expanded
 
-FORM = "an address of an archive, a table or a folder/ (https://…, s3://…, gs://…)"
+FORM = "an address of an archive, a table, shards or a folder/ (https://…, s3://…, gs://…)"
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _AT_ONCE = 16
@@ -38,10 +39,22 @@ def read(request: Request) -> Request:
         DataRefused: what is there passes the limits, or would be written outside.
         PipelineError: a driver is missing, or the connection failed.
     """
-    remote = Remote(request.address, request.limits)
+    folder, _, name = request.address.rpartition("/")
+    shards = expanded(name) if RANGE.search(name) and "?" not in name else []
+    first = f"{folder}/{shards[0]}" if shards else request.address
+    remote = Remote(first, request.limits)
     target = request.scratch / "downloaded"
     target.mkdir(parents=True)
     logger.info("downloading %s", request.shown)
+    if shards:
+        names = [safe_name(shard, request.shown) for shard in shards]
+        _fetch_all(
+            request,
+            remote,
+            [(remote.beside(name), target / name, 0) for name in names],
+            most=request.limits.bytes,
+        )
+        return dataclasses.replace(request, address=str(target))
     if remote.is_folder():
         planned = _fetch_folder(request, remote, target)
         return dataclasses.replace(
@@ -99,9 +112,11 @@ def _fetch_named(request: Request, remote: Remote, file: Path) -> None:
     _fetch_all(request, remote, [(remote.beside(name), file.parent / name, 0) for name in names])
 
 
-def _fetch_all(request: Request, remote: Remote, jobs: list[tuple[str, Path, int]]) -> None:
+def _fetch_all(
+    request: Request, remote: Remote, jobs: list[tuple[str, Path, int]], most: int | None = None
+) -> None:
     """Fetch (path, target, size) each, several at a time; the first failure ends it."""
-    most = request.limits.file_bytes
+    most = most or request.limits.file_bytes
     pool = ThreadPoolExecutor(_AT_ONCE)
     try:
         with progress("download", len(jobs), "files") as step:

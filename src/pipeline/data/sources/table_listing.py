@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Mapping
+import unicodedata
 from pathlib import Path, PurePosixPath
 
 from pipeline.data.sources.names import inside, safe_name
@@ -11,6 +12,9 @@ from pipeline.data.sources.source import Listing, Request, table_name
 from pipeline.data.sources.table import Table, read_table
 from pipeline.errors import DataRefused, did_you_mean
 from pipeline.params import TableParams
+
+_COMPARED = 10_000
+"""Names of a folder among which one is looked for that a missing file may have been meant by."""
 
 
 def list_table(request: Request, folder: Path, file: str, params: TableParams | None) -> Listing:
@@ -31,7 +35,7 @@ def list_table(request: Request, folder: Path, file: str, params: TableParams | 
     names = _file_names(folder, shown, table)
     return Listing(
         folder=folder,
-        columns=columns | {"file_name": list(names)},
+        columns=columns | {"file_name": names},
         origin=file,
         lines=table.lines,
         classes=_frozen_classes(folder, request.shown),
@@ -60,26 +64,32 @@ def named_files(table: Table, shown: str) -> dict[str, int]:
     return names
 
 
-def _file_names(folder: Path, shown: str, table: Table) -> Mapping[str, int]:
+def _file_names(folder: Path, shown: str, table: Table) -> list[str]:
     names = named_files(table, shown)
-    missing: list[str] = []
     resolved: dict[Path, bool] = {}
-    for name, line in names.items():
-        if not inside(folder / name, folder, resolved).is_file():
-            missing.append(f"'{name}' (line {line}{_near(folder / name)})")
+    files = {name: _file(folder, name, resolved) for name in names}
+    missing = [name for name, found in files.items() if found is None]
     if missing:
+        first = [f"'{name}' (line {names[name]}{_near(folder / name)})" for name in missing[:5]]
         more = f" and {len(missing) - 5:,} more" if len(missing) > 5 else ""
         raise DataRefused(
             f"{shown}: {len(missing):,} of {len(names):,} files are missing:"
-            f" {', '.join(missing[:5])}{more}; add the files, or remove the rows"
+            f" {', '.join(first)}{more}; add the files, or remove the rows"
         )
-    return names
+    return [found or "" for found in files.values()]
+
+
+def _file(folder: Path, name: str, resolved: dict[Path, bool]) -> str | None:
+    """The file that is meant, whichever way its accents are written; ``None`` if there is none."""
+    forms = [name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))]
+    return next((n for n in forms if inside(folder / n, folder, resolved).is_file()), None)
 
 
 def _near(path: Path) -> str:
     if not path.parent.is_dir():
         return f", no folder '{PurePosixPath(path.parent).name}'"
-    return did_you_mean(path.name, (p.name for p in path.parent.iterdir())).replace("; ", ", ")
+    names = (p.name for p in itertools.islice(path.parent.iterdir(), _COMPARED))
+    return did_you_mean(path.name, names).replace("; ", ", ")
 
 
 def _frozen_classes(folder: Path, shown: str) -> tuple[str, ...] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import tarfile
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -94,6 +95,8 @@ def read(request: Request) -> Listing:
             f"{did_you_mean(name, _KNOWN) or ';'} there are {', '.join(_KNOWN)}"
         )
     known, root = _KNOWN[name], request.cache / "torchvision" / name
+    if not root.is_dir() or not any(root.iterdir()):
+        _download(request, name, known, root)
     parts = {split: _load(request, name, root, options) for split, options in known.splits.items()}
     folder = request.scratch / "torchvision" if known.is_array else root
     columns: dict[str, list[str]] = {"file_name": [], "label": []}
@@ -112,7 +115,22 @@ def read(request: Request) -> Listing:
     return Listing(folder.resolve(), columns, origin=f"torchvision's {name}", shown=request.shown)
 
 
-def _load(request: Request, name: str, root: Path, options: _Options) -> Any:
+def _download(request: Request, name: str, known: _Known, root: Path) -> None:
+    """Bring the data set into ``root``, whole: to torchvision some are there once a folder is."""
+    partial = root.with_name(f"{name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        for options in known.splits.values():
+            _load(request, name, partial, options, shown=root)
+        shutil.rmtree(root, ignore_errors=True)
+        partial.rename(root)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _load(
+    request: Request, name: str, root: Path, options: _Options, *, shown: Path | None = None
+) -> Any:
     from torchvision import datasets
     from torchvision.datasets.utils import download_and_extract_archive
 
@@ -122,7 +140,7 @@ def _load(request: Request, name: str, root: Path, options: _Options) -> Any:
         if issubclass(kind, datasets.CIFAR10):
             # It unpickles: its archive, then each file in it, has to be the one torchvision knows.
             if any(wrong_files(kind, root)):
-                logger.info("downloading %s to %s", request.shown, root)
+                logger.info("downloading %s to %s", request.shown, shown or root)
                 download_and_extract_archive(kind.url, str(root), None, kind.filename, kind.tgz_md5)
             check_pinned(kind, root, request.shown)
             return kind(str(root), download=False, **options)
@@ -131,7 +149,7 @@ def _load(request: Request, name: str, root: Path, options: _Options) -> Any:
         cause = " ".join(str(e).split())[:300]
         raise PipelineError(
             f"'{request.shown}': cannot be downloaded ({cause}); try again where there is a"
-            f" network, or put its files below {root}"
+            f" network, or put its files below {shown or root}"
         ) from e
 
 

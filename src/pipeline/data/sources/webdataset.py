@@ -5,13 +5,15 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from pipeline.console import progress
 from pipeline.data.sources import tar
 from pipeline.data.sources.compression import Unpacked
-from pipeline.data.sources.members import plan, useful, write_member
+from pipeline.data.sources.members import Plan, plan, useful, write_member
 from pipeline.data.sources.names import is_text
 from pipeline.data.sources.source import IMAGE_SUFFIXES, Listing, Request, is_system
 from pipeline.data.sources.table import is_carriable
@@ -42,7 +44,7 @@ def claims(request: Request) -> bool:
             f"'{request.shown}': a command is never run for its output; name the tar files"
         )
     path = request.folder
-    if _RANGE.search(path.name):
+    if RANGE.search(path.name):
         return not path.exists()
     if path.is_dir():
         inner = sorted(p for p in path.iterdir() if not is_system(p.name))
@@ -63,30 +65,32 @@ def read(request: Request) -> Listing:
         DataRefused: a shard is damaged or cannot be trusted, a sample has no label or several
             images, or a key is there twice.
     """
-    shards = _shards(request)
+    shards = _planned(request, _shards(request))
     folder = request.scratch / "shards"
     folder.mkdir(parents=True)
     rows: list[dict[str, str]] = []
     skipped: Counter[str] = Counter()
     refused: Counter[str] = Counter()
     with progress("unpack", len(shards), "shards") as step:
-        for shard in shards:
+        for shard, planned in shards.items():
+            skipped += planned.skipped
+            refused += planned.refused
             # In several shards keys may be equal; each shard then has a folder of its own.
             inner = shard.name.removesuffix(".tar") if len(shards) > 1 else ""
-            rows += _read_shard(request, shard, folder, inner, skipped, refused)
+            rows += _read_shard(request, shard, planned, folder, inner, refused)
             step.advance()
     names = list(dict.fromkeys(["file_name", "label", *(key for row in rows for key in row)]))
     return Listing(
         folder=folder.resolve(),
         columns={name: [row.get(name, "") for row in rows] for name in names},
-        origin=f"{len(shards):,} shards" if len(shards) > 1 else shards[0].name,
+        origin=f"{len(shards):,} shards" if len(shards) > 1 else next(iter(shards)).name,
         skipped=skipped,
         refused=refused,
         shown=request.shown,
     )
 
 
-_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
 def _shards(request: Request) -> list[Path]:
@@ -94,9 +98,9 @@ def _shards(request: Request) -> list[Path]:
     path = request.folder
     if path.is_dir():
         return sorted(p for p in path.iterdir() if p.suffix == ".tar" and not is_system(p.name))
-    if not _RANGE.search(request.address):
+    if not RANGE.search(request.address):
         return [path]
-    shards = [request.base / Path(name).expanduser() for name in _expanded(request.address)]
+    shards = [request.base / Path(name).expanduser() for name in expanded(request.address)]
     missing = [shard.name for shard in shards if not shard.is_file()]
     if missing:
         raise ConfigurationError(
@@ -106,9 +110,13 @@ def _shards(request: Request) -> list[Path]:
     return shards
 
 
-def _expanded(address: str) -> list[str]:
-    """``x-{00..02}.tar`` as x-00.tar, x-01.tar and x-02.tar."""
-    parts = _RANGE.split(address)
+def expanded(address: str) -> list[str]:
+    """``x-{00..02}.tar`` as x-00.tar, x-01.tar and x-02.tar.
+
+    Raises:
+        ConfigurationError: there is none, or more than anyone has.
+    """
+    parts = RANGE.split(address)
     ranges = []
     for first, last in zip(parts[1::3], parts[2::3], strict=True):
         if int(last) - int(first) >= _MOST_SHARDS:
@@ -125,7 +133,11 @@ def _expanded(address: str) -> list[str]:
 
 
 def _is_shard(path: Path, request: Request) -> bool:
-    """Whether some image among the first members has a label of the same key."""
+    """Whether some image among the first members has a label of the same key.
+
+    Beside an image in a folder only ``cls`` is one: a text there may as well be a caption, and the
+    folder the class.
+    """
     kinds: dict[str, set[str]] = {}
     try:
         with Unpacked(path, request.limits, request.shown) as stream:
@@ -135,36 +147,50 @@ def _is_shard(path: Path, request: Request) -> bool:
                     kinds.setdefault(key, set()).add(kind)
     except DataRefused:
         return False
-    return any(_is_image(kind) for there in kinds.values() if _labels_by(there) for kind in there)
+    return any(
+        any(map(_is_image, there))
+        and not there.isdisjoint({"cls"} if "/" in key.removeprefix("./") else _LABEL_KINDS)
+        for key, there in kinds.items()
+    )
 
 
-def _labels_by(kinds: set[str]) -> bool:
-    return not kinds.isdisjoint(_LABEL_KINDS)
+def _planned(request: Request, shards: list[Path]) -> dict[Path, Plan]:
+    """What of each shard will be written; the limits are for all of them together."""
+    plans: dict[Path, Plan] = {}
+    before: Plan | None = None
+    for shard in shards:
+        shown, limits = shard.name, request.limits
+        with _named(shown), Unpacked(shard, limits, shown) as stream:
+            members = (entry.member for entry in tar.entries(stream))
+            before = plan(members, limits, shown, wanted=_is_part, before=before)
+        plans[shard] = before
+    return plans
+
+
+@contextmanager
+def _named(shown: str) -> Iterator[None]:
+    """Name the shard in what is said of its members."""
+    try:
+        yield
+    except DataRefused as error:
+        said = str(error)
+        raise DataRefused(said if said.startswith(shown) else f"{shown}: {said}") from error
 
 
 def _read_shard(
     request: Request,
     shard: Path,
+    planned: Plan,
     folder: Path,
     inner: str,
-    skipped: Counter[str],
     refused: Counter[str],
 ) -> list[dict[str, str]]:
-    shown, limits = shard.name, request.limits
-    try:
-        with Unpacked(shard, limits, shown) as stream:
-            members = (entry.member for entry in tar.entries(stream))
-            planned = plan(members, limits, shown, wanted=_is_part)
-        skipped += planned.skipped
-        refused += planned.refused
-        samples: dict[str, _Sample] = {}
-        with Unpacked(shard, limits, shown) as stream:
-            for position, entry in enumerate(tar.entries(stream)):
-                if name := planned.files.get(position):
-                    _take(samples, entry, name, folder, inner)
-    except DataRefused as error:
-        said = str(error)
-        raise DataRefused(said if said.startswith(shown) else f"{shown}: {said}") from error
+    shown = shard.name
+    samples: dict[str, _Sample] = {}
+    with _named(shown), Unpacked(shard, request.limits, shown) as stream:
+        for position, entry in enumerate(tar.entries(stream)):
+            if name := planned.files.get(position):
+                _take(samples, entry, name, folder, inner)
     rows = []
     for sample in samples.values():
         if sample.image is None:

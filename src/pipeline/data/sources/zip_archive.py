@@ -134,4 +134,7 @@ def _name(entry: zipfile.ZipInfo) -> str:
         known = kind == _UNICODE_PATH and len(body) > 5 and body[0] == 1
         if known and struct.unpack_from("<I", body, 1)[0] == zlib.crc32(raw):
             return body[5:].decode("utf-8", "surrogateescape")
-    return name
+    try:
+        return raw.decode("utf-8")  # as macOS writes them, without the flag
+    except UnicodeDecodeError:
+        return name
