@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -19,11 +21,18 @@ pytestmark = pytest.mark.zoo
 
 QUICK = ("small_cnn", "nielsen", "lenet1", "lenet4", "lenet5", "mlp")
 """Whose fields are compared in every run of the tests; all others' in the long one."""
+FRONTS: dict[str, dict[str, Any]] = {
+    "spatial_transformer": {"spatial_transformer": True},
+    "low_pass": {"low_pass": 0.2},
+    "high_pass": {"high_pass": 0.1},
+    "fixed_kernels": {"fixed_kernels": ["sobel"]},
+}
 _NORMS = (nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm, nn.InstanceNorm2d)
 
 
-def looked_at(model: str) -> tuple[Subject, Anatomy, Classifier]:
-    for subject in usual_subjects(model, image_size=None, channels=None, num_classes=None):
+def looked_at(model: str, **architecture: Any) -> tuple[Subject, Anatomy, Classifier]:
+    for usual in usual_subjects(model, image_size=None, channels=None, num_classes=None):
+        subject = replace(usual, architecture=architecture)
         try:
             net = blank(subject)
         except ConfigurationError:
@@ -40,7 +49,7 @@ def on_numbers(subject: Subject) -> Classifier:
         channels=subject.channels,
         num_classes=subject.num_classes,
         image_size=subject.image_size,
-        architecture={},
+        architecture=subject.architecture,
         mean=[0.5] * subject.channels,
         std=[0.25] * subject.channels,
     ).eval()
@@ -96,7 +105,29 @@ def test_sizes_parameters_and_costs_are_the_networks(model):
 )
 def test_fields_are_what_a_pixel_can_change(model):
     """A pixel that is not a number makes all that depends on it not a number."""
-    subject, found, _ = looked_at(model)
+    subject, found, net = looked_at(model)
+    compared = compare_fields(subject, found)
+    assert compared or not any(isinstance(module, nn.Conv2d) for module in net.modules())
+
+
+@pytest.mark.parametrize("front", FRONTS)
+def test_fields_behind_a_front_are_what_a_pixel_can_change(front):
+    subject, found, _ = looked_at("small_cnn", **FRONTS[front])
+    assert all(layer.reach.known for layer in found.layers)
+    assert compare_fields(subject, found) >= 4
+
+
+@pytest.mark.parametrize("front", FRONTS)
+def test_a_front_leaves_the_layers_behind_it_as_they_are(front):
+    _, alone, _ = looked_at("small_cnn")
+    _, found, _ = looked_at("small_cnn", **FRONTS[front])
+    behind = [layer for layer in found.layers[1:] if not layer.name.startswith("front")]
+    described = [(layer.name, layer.kind, layer.then) for layer in behind]
+    assert described == [(layer.name, layer.kind, layer.then) for layer in alone.layers[1:]]
+
+
+def compare_fields(subject: Subject, found: Anatomy) -> int:
+    """How many layers of maps were compared with what a pixel that is not a number changes."""
     net = on_numbers(subject)
     for name, module in list(net.named_modules()):
         if isinstance(module, _NORMS):  # their statistics are no part of a field
@@ -119,4 +150,4 @@ def test_fields_are_what_a_pixel_can_change(model):
         expected = max(layer.reach.top, 0), min(layer.reach.bottom, side - 1)
         assert (rows[0], rows[-1]) == expected, layer.name
         compared += 1
-    assert compared or not any(isinstance(module, nn.Conv2d) for module in net.modules())
+    return compared

@@ -110,7 +110,7 @@ def normalised(call: Call) -> Sequence[Field]:
 
 
 def whole_map(call: Call) -> Sequence[Field]:
-    """Of a spectrum, or of what is sampled at places that the network chooses."""
+    """Of a spectrum, of places that the network chooses, or of what is sampled there."""
     seen = []
     for field in call.fields:
         least = mixed(field, range(1, len(field.shape)))
@@ -178,7 +178,7 @@ _VIEWS = (
 )
 _PADDINGS = ("constant_pad_nd", "reflection_pad2d", "replication_pad2d")
 _ELEMENTWISE = ("hardswish", "_prelu_kernel", "copy")
-_WHOLE_MAP = ("_fft_r2c", "_fft_c2c", "_fft_c2r", "grid_sampler_2d")
+_WHOLE_MAP = ("_fft_r2c", "_fft_c2c", "_fft_c2r", "affine_grid_generator", "grid_sampler_2d")
 _POOLINGS = ("max_pool2d_with_indices", "avg_pool2d")
 PRODUCTS = ("mm", "addmm", "bmm", "baddbmm")
 
