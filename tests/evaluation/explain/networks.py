@@ -91,6 +91,23 @@ class Assigning(Plain):
         return self.head(self.rectify_once_more(self.hidden(features.flatten(1))))
 
 
+class Owning(Plain):
+    """Begins and ends with parameters of its own, and runs its head as a function, its weights
+    changed before anything runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.temperature = nn.Parameter(torch.ones(1))
+        self.shift = nn.Parameter(torch.zeros(1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        weight = 2 * self.head.weight
+        features = self.pool(self.rectify(self.norm(self.first(images + self.shift))))
+        features = self.rectify_again(self.second(features))
+        features = self.rectify_once_more(self.hidden(features.flatten(1)))
+        return functional.linear(features, weight, self.head.bias) / self.temperature
+
+
 class Undecided(Plain):
     """Runs otherwise where no gradients are recorded."""
 

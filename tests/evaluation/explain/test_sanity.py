@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from itertools import groupby
 
 import pytest
 import torch
@@ -18,8 +19,13 @@ from pipeline.evaluation.explain.randomisation import (
     layers_from_the_logits,
     rank_correlation,
 )
-from tests.evaluation.explain.networks import Inverted, trained
+from pipeline.inspection.trace import trace
+from pipeline.vision.models import MODELS, build
+from tests.evaluation.explain.networks import Inverted, Owning, trained
 from tests.evaluation.explain.pasted import fit, make_network
+
+QUICK = ("small_cnn", "nielsen", "lenet5", "capsnet", "ensemble", "mlp")
+"""Networks whose layers are looked at in every run of the tests; all others' in the long one."""
 
 
 def similarities(learned, name: str, seed: int = 0) -> list[float]:
@@ -60,11 +66,45 @@ def test_the_cascade_leaves_the_network_as_it_was(learned):
 
 
 def test_layers_are_lost_in_the_order_in_which_they_run():
-    network = trained(Inverted)
-    layers = layers_from_the_logits(network, torch.rand(1, 2, 16, 16))
-    names = {module: name for name, module in network.named_modules()}
+    layers = layers_from_the_logits(trained(Inverted), torch.rand(1, 2, 16, 16))
     expected = ["head", "hidden", "beside", "second", "norm", "first"]
-    assert [names[layer] for layer in layers] == expected
+    assert layers == [(f"{name}.weight", f"{name}.bias") for name in expected]
+
+
+def test_parameters_count_where_they_are_used_not_where_they_are_kept():
+    layers = layers_from_the_logits(trained(Owning), torch.rand(1, 2, 16, 16))
+    assert layers[:3] == [
+        ("temperature",),
+        ("head.weight", "head.bias"),
+        ("hidden.weight", "hidden.bias"),
+    ]
+    assert layers[-1] == ("shift",)
+
+
+@pytest.mark.zoo
+@pytest.mark.parametrize(
+    "model",
+    [model if model in QUICK else pytest.param(model, marks=pytest.mark.slow) for model in MODELS],
+)
+def test_every_own_network_loses_first_what_is_nearest_to_the_logits(model):
+    """As the trace has it, which looks at shapes alone."""
+    network = build(
+        model,
+        channels=1,
+        num_classes=3,
+        image_size=65,
+        architecture={},
+        mean=(0.5,),
+        std=(0.2,),
+    )
+    layers = layers_from_the_logits(network, torch.rand(1, 1, 65, 65))
+    operations = trace(network.to("meta"), channels=1, image_size=65)
+    used = {name: None for each in operations for name in sorted(each.parameters)}
+    modules = [name.rpartition(".")[0] for name in reversed(used)]
+    assert [layer[0].rpartition(".")[0] for layer in layers] == [
+        name for name, _ in groupby(modules)
+    ]
+    assert sum(map(len, layers)) == len(used)
 
 
 def test_maps_of_shuffled_labels_are_other_maps(learned):

@@ -8,13 +8,19 @@ learned. Maps that are multiplied by the image, such as integrated gradients, st
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
 
 from pipeline.evaluation.explain.gradient import evaluating
 from pipeline.evaluation.explain.methods import Explain
@@ -59,40 +65,62 @@ def cascade(
     expected = explain(model, images, targets)
     other = copy.deepcopy(model)
     layers = layers_from_the_logits(other, images[:1])
+    weights = dict(other.named_parameters())
     generator = torch.Generator().manual_seed(seed)
     losses, done = [], 0
     for share in shares:
         wanted = max(1, round(share * len(layers)))
         for layer in layers[done:wanted]:
-            _shuffle(layer, generator)
+            _shuffle([weights[name] for name in layer], generator)
         done = max(done, wanted)
         found = explain(other, images, targets)
         losses.append(Lost(share, float(rank_correlation(expected, found).mean())))
     return losses
 
 
-def layers_from_the_logits(model: nn.Module, image: Tensor) -> list[nn.Module]:
-    """The modules with weights of their own that run on ``image`` (1, C, H, W), the last first."""
-    ran: dict[nn.Module, None] = {}
-    hooks = [
-        module.register_forward_pre_hook(lambda module, _: ran.update({module: None}))
-        for module in model.modules()
-        if any(True for _ in module.parameters(recurse=False))
-    ]
-    try:
-        with torch.no_grad(), evaluating(model):
-            model(image)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return list(ran)[::-1]
+def layers_from_the_logits(model: nn.Module, image: Tensor) -> list[tuple[str, ...]]:
+    """The names of the parameters that ``image`` (1, C, H, W) meets, those it meets last first.
+
+    Together are those of one module that are used one after the other. What counts is where they
+    are used: a module may have its parameters used late, or by others, and run early or never.
+    """
+    order = {name: place for place, (name, _) in enumerate(model.named_parameters())}
+    with torch.no_grad(), evaluating(model), _Uses(model, image) as uses:
+        model(image)
+    layers = groupby(uses.names, lambda name: name.rpartition(".")[0])
+    return [tuple(sorted(names, key=order.__getitem__)) for _, names in layers][::-1]
 
 
-def _shuffle(layer: nn.Module, generator: torch.Generator) -> None:
+class _Uses(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Names parameters, or what was made of them, in the order in which the image meets them."""
+
+    def __init__(self, model: nn.Module, image: Tensor) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.names: dict[str, None] = {}
+        # By the tensors themselves: two that are equal are still two.
+        self._seen: Any = WeakIdKeyDictionary({image: True})
+        self._made_of: Any = WeakIdKeyDictionary(
+            {parameter: (name,) for name, parameter in model.named_parameters()}
+        )
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        inputs = [each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
+        result = func(*args, **(kwargs or {}))
+        results = [each for each in tree_leaves(result) if isinstance(each, Tensor)]
+        names = [name for each in inputs for name in self._made_of.get(each, ())]
+        if any(each in self._seen for each in inputs):
+            self.names.update(dict.fromkeys(names))
+            self._seen.update(dict.fromkeys(results, True))
+        elif names:
+            self._made_of.update(dict.fromkeys(results, tuple(names)))
+        return result
+
+
+def _shuffle(weights: Sequence[Tensor], generator: torch.Generator) -> None:
     with torch.no_grad():
-        for weights in layer.parameters(recurse=False):
-            order = torch.randperm(weights.numel(), generator=generator).to(weights.device)
-            weights.copy_(weights.flatten()[order].view(weights.shape))
+        for each in weights:
+            order = torch.randperm(each.numel(), generator=generator).to(each.device)
+            each.copy_(each.flatten()[order].view(each.shape))
 
 
 def rank_correlation(maps: Tensor, others: Tensor) -> NDArray[np.float64]:
