@@ -11,6 +11,9 @@ from torch.nn import functional
 SIDE = 16
 CLASSES = 3
 
+SMALL_SWIN = {"depths": [1, 1, 1, 1], "embed_dim": 8, "num_heads": [1, 1, 1, 1]}
+"""The arguments of timm's Swin, whose maps lie channels last."""
+
 
 class Plain(nn.Module):
     """Every step a module of its own: what hooks on modules explain rightly."""
@@ -294,3 +297,25 @@ class Residual(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.block(images).mean(dim=(2, 3)))
+
+
+class ChannelsLast(nn.Module):
+    """Channels go last after a convolution and come first again before the head; with as many of
+    them as rows and columns, their shape does not tell where they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(2, SIDE, 3, padding=1)
+        self.norm = nn.LayerNorm(SIDE)
+        self.mixed = nn.Linear(SIDE, SIDE)
+        self.merged = nn.Linear(4 * SIDE, 10)
+        self.scores = nn.Softmax(dim=-1)
+        self.head = nn.Linear(10, CLASSES)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.mixed(self.norm(self.first(images).permute(0, 2, 3, 1)))
+        patches = features.unflatten(2, (-1, 2)).unflatten(1, (-1, 2)).transpose(2, 3)
+        tokens = self.merged(patches.flatten(3)).flatten(1, 2)  # (N, h * w, 10)
+        products = tokens @ tokens.transpose(1, 2)  # (N, h * w, h * w)
+        attended = self.scores(products[:, None]) @ tokens[:, None]
+        return self.head(attended.mean(dim=(1, 2)))

@@ -13,7 +13,16 @@ from pipeline.evaluation.explain.activation_maximisation import Objective, maxim
 from pipeline.evaluation.explain.layers import feature_layers, feature_maps, first_kernels
 from pipeline.evaluation.explain.spectrum import spectrum
 from pipeline.vision.models import build
-from tests.evaluation.explain.networks import Dense, Inverted, Plain, Residual, Reused, trained
+from tests.evaluation.explain.networks import (
+    SMALL_SWIN,
+    ChannelsLast,
+    Dense,
+    Inverted,
+    Plain,
+    Residual,
+    Reused,
+    trained,
+)
 from tests.evaluation.explain.pasted import SIDE
 
 
@@ -57,6 +66,58 @@ def test_feature_maps_are_what_the_layer_gave_before_others_changed_it():
 def test_a_module_that_runs_twice_is_no_layer():
     layers = feature_layers(trained(Reused), torch.rand(1, 2, 16, 16))
     assert set(layers) == {"first", "norm", "pool", "second"}
+
+
+def test_maps_that_lie_channels_last_are_turned():
+    network, images = ChannelsLast(), torch.rand(3, 2, 16, 16)
+    layers = feature_layers(network, images[:1])
+    assert layers == {
+        "first": (16, 16, 16),
+        "norm": (16, 16, 16),
+        "mixed": (16, 16, 16),
+        "merged": (10, 8, 8),
+    }
+    found = feature_maps(network, images, layers)
+    first = network.first(images).detach()
+    assert found["first"].equal(first)
+    normed = network.norm(first.movedim(1, 3))
+    assert found["norm"].equal(normed.movedim(3, 1))
+    assert found["mixed"].equal(network.mixed(normed).movedim(3, 1))
+    assert found["merged"].shape == (3, 10, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("model", "architecture", "layer", "shape"),
+    [
+        ("timm:swin_tiny_patch4_window7_224", SMALL_SWIN, "net.norm", (64, 2, 2)),
+        ("timm:vit_tiny_patch16_224", {"depth": 1}, "net.patch_embed.proj", (192, 4, 4)),
+        ("timm:convnext_atto", {}, "net.norm_pre", (320, 2, 2)),
+        ("torchvision:squeezenet1_1", {}, "net.classifier.2", (2, 3, 3)),
+    ],
+)
+def test_the_last_layer_of_a_librarys_network_has_its_units_as_channels(
+    model, architecture, layer, shape
+):
+    network = build(
+        model,
+        channels=3,
+        num_classes=2,
+        image_size=64,
+        architecture=architecture,
+        mean=(0.5,) * 3,
+        std=(0.2,) * 3,
+    )
+    assert list(feature_layers(network, torch.rand(1, 3, 64, 64)).items())[-1] == (layer, shape)
+
+
+def test_a_unit_of_maps_that_lie_channels_last_is_drawn():
+    objective = Objective([9], "merged")
+    settings = {"channels": 2, "image_size": 16}
+    torch.manual_seed(0)
+    network = ChannelsLast()
+    begun = maximise(network, objective, steps=0, **settings)
+    drawn = maximise(network, objective, steps=20, **settings)
+    assert excitement(network, drawn, objective) > excitement(network, begun, objective)
 
 
 def test_the_first_kernels_are_those_that_see_the_image():

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.evaluation.explain.gradient import evaluating
+from pipeline.evaluation.explain.layers import channel_axis
 
 STEPS = 96
 RATE = 0.05
@@ -67,7 +68,9 @@ def maximise(
         2 * JITTER + 1, (steps, 2), generator=torch.Generator().manual_seed(seed)
     ).tolist()
     ascent = _Adam(spectrum)
-    with torch.enable_grad(), evaluating(model), _Watched(model, objective) as excitement:
+    images = torch.zeros(1, channels, image_size, image_size, device=device)
+    watched = _Watched(model, objective, images)
+    with torch.enable_grad(), evaluating(model), watched as excitement:
         for top, left in moves:
             moved = picture()[..., top : top + image_size, left : left + image_size]
             excited = excitement(model(moved))
@@ -128,8 +131,10 @@ class _Adam:
 class _Watched:
     """From the logits of a pass to what each image's unit did in it."""
 
-    def __init__(self, model: nn.Module, objective: Objective) -> None:
+    def __init__(self, model: nn.Module, objective: Objective, image: Tensor) -> None:
         self._model, self._objective = model, objective
+        layer = objective.layer
+        self._axis = 1 if layer is None else channel_axis(model, image, layer)
         self._means: Tensor | None = None
         self._hook: Any = None
 
@@ -144,6 +149,7 @@ class _Watched:
             self._hook.remove()
 
     def _keep(self, _module: nn.Module, _inputs: Any, maps: Tensor) -> None:
+        maps = maps.movedim(self._axis, 1)
         self._means = maps.mean(dim=(2, 3))  # now: what comes next may work in place
 
     def _excitement(self, logits: Tensor) -> Tensor:

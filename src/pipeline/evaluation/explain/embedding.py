@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from pipeline.data.pack import Packed
 from pipeline.evaluation.explain.gradient import CannotExplain, evaluating
+from pipeline.evaluation.explain.layers import channel_axis
 from pipeline.vision.batches import Images
 from pipeline.vision.card import ModelCard
 from pipeline.vision.models import Classifier
@@ -111,6 +112,7 @@ class _Probe:
             for layer in deciding_layers(model, image)
         ]
         if layer is not None:
+            self._axis = channel_axis(model, image, layer)
             kept = model.get_submodule(layer)
             self._hooks.append(kept.register_forward_hook(self._keep_peaks))
 
@@ -126,9 +128,12 @@ class _Probe:
 
     def _keep_embeddings(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         read = inputs[0]
-        self._read[module] = read.mean(dim=(2, 3)) if read.ndim == 4 else read.flatten(1)
+        if read.ndim == 4:
+            read = read.mean(dim=(1, 2) if isinstance(module, nn.Linear) else (2, 3))
+        self._read[module] = read.flatten(1)
 
     def _keep_peaks(self, _module: nn.Module, _inputs: Any, maps: Tensor) -> None:
+        maps = maps.movedim(self._axis, 1)
         self.peaks = maps.amax(dim=(2, 3))  # now: what comes next may work in place
 
 

@@ -1,7 +1,12 @@
-"""The layers of a network as it runs: their names, their feature maps, their kernels."""
+"""The layers of a network as it runs: their names, their feature maps, their kernels.
+
+Feature maps are (N, K, h, w), also where a network holds them as (N, h, w, K).
+"""
 
 from __future__ import annotations
 
+import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -9,10 +14,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakIdKeyDictionary
 
 from pipeline.evaluation.explain.gradient import CannotExplain, evaluating
 
 Shape = tuple[int, int, int]
+
+_CHANNELS_FIRST = re.compile("conv|(batch|group|instance)_norm|.*pool2d|pixel_|interpolate")
+"""Names of functions that are defined for maps (N, K, h, w) alone."""
+_MOVING = ("permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis")
+"""Those of functions that give dimensions another order."""
 
 
 def feature_layers(model: nn.Module, image: Tensor) -> dict[str, Shape]:
@@ -28,17 +40,22 @@ def feature_layers(model: nn.Module, image: Tensor) -> dict[str, Shape]:
 
     def note(name: str) -> Callable[..., None]:
         def hook(_module: nn.Module, _inputs: Any, result: Any) -> None:
-            if not _is_maps(result):
+            axis = channels.axis(result)
+            if axis is None:
+                return
+            count, height, width = result.movedim(axis, 1).shape[1:]
+            if height * width == 1:
                 return
             runs[name] += 1
             results.append(result)
             # What was changed in place since is another result: a block's sum, not its branch.
             names[id(result), result._version] = name  # noqa: SLF001 (torch names it no other way)
-            shapes[name] = (result.shape[1], result.shape[2], result.shape[3])
+            shapes[name] = (count, height, width)
 
         return hook
 
-    with _hooked(model, {name: note(name) for name, _ in model.named_modules()}):
+    hooks = {name: note(name) for name, _ in model.named_modules()}
+    with _hooked(model, hooks), _Channels(image) as channels:
         _run(model, image)
     return {name: shapes[name] for name in names.values() if runs[name] == 1}
 
@@ -49,13 +66,29 @@ def feature_maps(model: nn.Module, images: Tensor, layers: Iterable[str]) -> dic
 
     def keep(name: str) -> Callable[..., None]:
         def hook(_module: nn.Module, _inputs: Any, result: Any) -> None:
-            found[name] = result.detach().clone()  # a copy: what comes next may work in place
+            maps = result.movedim(channels.axis(result) or 1, 1)
+            found[name] = maps.detach().clone()  # a copy: what comes next may work in place
 
         return hook
 
-    with _hooked(model, {name: keep(name) for name in layers}):
+    with _hooked(model, {name: keep(name) for name in layers}), _Channels(images) as channels:
         _run(model, images)
     return found
+
+
+def channel_axis(model: nn.Module, image: Tensor, layer: str) -> int:
+    """The dimension of the feature maps of ``layer`` as it gives them that is K: 1 or 3.
+
+    ``layer`` is one of `feature_layers` on ``image`` (1, C, H, W).
+    """
+    axes: list[int | None] = []
+
+    def note(_module: nn.Module, _inputs: Any, result: Any) -> None:
+        axes.append(channels.axis(result))
+
+    with _hooked(model, {layer: note}), _Channels(image) as channels:
+        _run(model, image)
+    return axes[0] or 1
 
 
 def first_kernels(model: nn.Module, image: Tensor) -> Tensor:
@@ -77,8 +110,58 @@ def first_kernels(model: nn.Module, image: Tensor) -> Tensor:
     return found[0].weight.detach().clone()
 
 
-def _is_maps(result: Any) -> bool:
-    return isinstance(result, Tensor) and result.ndim == 4 and result.shape[2] * result.shape[3] > 1
+class _Channels(TorchFunctionMode):
+    """Follows the dimension of the channels through what is computed from images (N, C, H, W).
+
+    Some functions are defined for (N, K, h, w), some move dimensions, and what keeps the shape
+    keeps their order. Of all else the shape tells: the sides of maps are to each other as the
+    image's. They are no larger than those before; the products of all places in attention are.
+    """
+
+    def __init__(self, images: Tensor) -> None:
+        super().__init__()
+        self._images = images.shape
+        self._places = images.shape[2:]
+        self._axes: Any = WeakIdKeyDictionary({images: 1})
+
+    def axis(self, result: Any) -> int | None:
+        """1 or 3; None for what is no feature maps."""
+        found = self._axes.get(result) if isinstance(result, Tensor) else None
+        return found if found in (1, 3) else None
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor) and result.ndim == 4 and len(result) == self._images[0]:
+            axis = self._axis_of(func, args, kwargs or {}, result.shape)
+            self._axes[result] = axis
+            if axis in (1, 3) and math.prod(places := result.movedim(axis, 1).shape[2:]) > 1:
+                self._places = places
+        return result
+
+    def _axis_of(self, func: Any, args: Any, kwargs: Any, shape: torch.Size) -> int | None:
+        name, first = getattr(func, "__name__", ""), self._axis_before(args[:1])
+        if _CHANNELS_FIRST.match(name):
+            return 1
+        if name in _MOVING and first is not None:
+            sizes = 2, 3, 5, 7  # all different, to be found again
+            moved = func(torch.empty(sizes, device="meta"), *args[1:], **kwargs)
+            return list(moved.shape).index(sizes[first])
+        if name == "linear" and first is not None:
+            return first
+        alike = [each for each in args if isinstance(each, Tensor) and each.shape == shape]
+        return self._axis_before(alike) or self._axis_by(shape)
+
+    def _axis_before(self, tensors: Iterable[Any]) -> int | None:
+        axes = (self._axes.get(each) for each in tensors if isinstance(each, Tensor))
+        return next((axis for axis in axes if axis is not None), None)
+
+    def _axis_by(self, shape: torch.Size) -> int | None:
+        rows, columns = self._images[2:]
+        for axis, (height, width) in ((1, shape[2:]), (3, shape[1:3])):
+            smaller = height <= self._places[0] and width <= self._places[1]
+            if smaller and height * columns == width * rows:
+                return axis
+        return None
 
 
 def _run(model: nn.Module, images: Tensor) -> None:
