@@ -32,11 +32,8 @@ from pipeline.release.champion import (
 from pipeline.tracking import open_store
 from pipeline.tracking.store import answering
 from pipeline.vision.card import ModelCard
-from pipeline.vision.inference import decode_for_model
+from pipeline.vision.inference import MAX_BYTES, decode_for_model
 from pipeline.workspace import Workspace
-
-MAX_BYTES = 500_000_000
-"""A larger file is not read: no photograph is that large."""
 
 
 @dataclass

@@ -18,6 +18,7 @@ from pipeline.vision.precision import autocast
 from pipeline.vision.views import mean_logits
 
 __all__ = [
+    "MAX_BYTES",
     "ModelCard",
     "best_device",
     "decode_for_model",
@@ -25,6 +26,9 @@ __all__ = [
     "load_classifier",
     "predict_logits",
 ]
+
+MAX_BYTES = 500_000_000
+"""A larger image file is not read: no photograph is that large."""
 
 _WORTH_PROGRESS = 20_000
 """Images from which on a prediction shows how far it is."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +21,7 @@ from pipeline.evaluation.explain.index import Index, index
 from pipeline.evaluation.explain.nearest import nearest
 from pipeline.evaluation.explain.search import search
 from pipeline.vision.card import load_classifier
+from pipeline.vision.inference import MAX_BYTES
 from tests.evaluation.conftest import Project, copy_of
 from tests.evaluation.explain.networks import SIDE, Functions, Plain, Reused
 from tests.evaluation.explain.networks import trained as trained_network
@@ -176,10 +178,20 @@ def test_what_cannot_be_searched_is_named(indexed, tmp_path):
     page = tmp_path / "page.html"
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no image")
+    endless, pipe, huge, wide = (tmp_path / f"{n}.png" for n in ("endless", "pipe", "huge", "wide"))
+    endless.symlink_to(endless)
+    os.mkfifo(pipe)
+    with huge.open("wb") as file:
+        file.truncate(MAX_BYTES + 1)  # takes no room on most disks
+    Image.new("1", (20_000, 20_000)).save(wide)
     for error, message, arguments in (
         (ConfigurationError, "does not exist", (tmp_path / "none.png", page)),
         (ConfigurationError, "is a folder", (tmp_path, page)),
         (ConfigurationError, r"with \.html", (image, tmp_path / "page.png")),
+        (ConfigurationError, r"endless\.png: cannot be read", (endless, page)),
+        (ConfigurationError, r"pipe\.png: is no file", (pipe, page)),
+        (PipelineError, r"huge\.png: no usable image: 500,000,001 bytes", (huge, page)),
+        (PipelineError, r"wide\.png: no usable image: claims", (wide, page)),
         (PipelineError, r"broken\.png: no usable image", (broken, page)),
     ):
         with pytest.raises(error, match=message):

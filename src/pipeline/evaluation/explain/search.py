@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from pipeline.evaluation.explain.pictures import photograph
 from pipeline.evaluation.page import render_page
 from pipeline.params import Params
 from pipeline.vision.batches import resize, to_float
-from pipeline.vision.inference import best_device, decode_for_model, load_classifier
+from pipeline.vision.inference import MAX_BYTES, best_device, decode_for_model, load_classifier
 from pipeline.workspace import Workspace
 
 
@@ -63,7 +64,8 @@ def search(
         edges: compare the edges of the images: shapes rather than shades.
 
     Raises:
-        ConfigurationError: there is no such variant or file, or ``output`` is no HTML file.
+        ConfigurationError: there is no such variant or file, the file cannot be read, or ``output``
+            is no HTML file.
         PipelineError: the index is missing or stale, or the file is no usable image.
     """
     if output.suffix.lower() not in {".html", ".htm"}:
@@ -122,9 +124,18 @@ def _best_variant(workspace: Workspace, params: Params) -> str:
 
 
 def _read(image: Path) -> bytes:
-    if image.is_dir():
-        raise ConfigurationError(f"{image}: is a folder; name one image")
     try:
+        if image.is_dir():
+            raise ConfigurationError(f"{image}: is a folder; name one image")
+        status = image.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe or a device may have no end
+            raise ConfigurationError(f"{image}: is no file; name an image file")
+        if status.st_size > MAX_BYTES:
+            raise DecodeError("too_large", f"{status.st_size:,} bytes, above {MAX_BYTES:,}")
         return image.read_bytes()
     except FileNotFoundError:
         raise ConfigurationError(f"{image}: does not exist; name an image file") from None
+    except OSError as error:
+        raise ConfigurationError(
+            f"{image}: cannot be read ({error.strerror}); name an image file that can"
+        ) from error
