@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -58,19 +59,29 @@ class StochasticPool(nn.Module):
         self.size, self.stride = size, stride
 
     def forward(self, maps: Tensor) -> Tensor:
-        windows = maps.unfold(2, self.size, self.stride).unfold(3, self.size, self.stride)
-        windows = windows.flatten(4)  # (N, C, h, w, size²)
-        weights = windows.detach().float().clamp(min=0.0)
-        total = weights.sum(dim=4, keepdim=True)
+        values = list(self._by_place(maps))  # size² of (N, C, h, w)
+        weights = [value.detach().float().clamp(min=0.0) for value in values]
+        *sums, total = itertools.accumulate(weights)
         if not self.training:
             # Where all are 0 so is the mean, whatever the weights.
-            return (windows * (weights / total.clamp(min=1e-30))).sum(dim=4).to(maps.dtype)
+            shares = [weight / total.clamp(min=1e-30) for weight in weights]
+            return sum(map(torch.mul, values, shares), torch.zeros_like(total)).to(maps.dtype)
         drawn = torch.rand_like(total) * total
-        place = (weights.cumsum(dim=4) <= drawn).sum(dim=4, keepdim=True)
-        place = place.clamp(max=self.size**2 - 1)
+        *others, chosen = values
         # Not by `gather`, whose gradient has no order on a GPU.
-        chosen = place == torch.arange(self.size**2, device=maps.device)
-        return torch.where(chosen, windows, 0).sum(dim=4)
+        for value, up_to in zip(reversed(others), reversed(sums), strict=True):
+            chosen = torch.where(drawn < up_to, value, chosen)
+        return chosen
+
+    def _by_place(self, maps: Tensor) -> Iterator[Tensor]:
+        """The values at each place of the windows, place by place: what is fast to compute with."""
+        height, width = ((side - self.size) // self.stride * self.stride for side in maps.shape[2:])
+        for row, column in itertools.product(range(self.size), repeat=2):
+            yield maps[
+                ...,
+                row : row + height + 1 : self.stride,
+                column : column + width + 1 : self.stride,
+            ]
 
 
 class SubsamplingPool(nn.Module):
