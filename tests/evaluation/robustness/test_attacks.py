@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 from pipeline.evaluation.robustness.attacks import ATTACKS, find
+from pipeline.vision.views import VIEWS, mean_logits, view
 from tests.evaluation.synthetic import make_evaluated, make_params
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -61,6 +62,61 @@ def test_of_a_linear_network_both_find_the_worst_image():
     for attack in ATTACKS.values():
         changed = attack(linear, pixels, targets, start, epsilon, 10)
         torch.testing.assert_close(changed, pixels + epsilon * away, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_network_that_is_surer_of_the_same_answers_stands_an_attack_no_better(name):
+    pixels, _, start = images(64)
+    net = network()
+    left = []
+    for scale in (1.0, 400.0):
+
+        def sure(batch: torch.Tensor, scale: float = scale) -> torch.Tensor:
+            return scale * net(batch)
+
+        with torch.no_grad():
+            targets = sure(pixels).argmax(dim=1)
+            changed = ATTACKS[name](sure, pixels, targets, start, 0.15, 10)
+            left.append(float((sure(changed).argmax(dim=1) == targets).float().mean()))
+    assert left[0] < 0.6
+    assert left[1] <= left[0] + 0.05
+
+
+@pytest.mark.parametrize(("members", "views"), [(1, "none"), (1, "flip"), (3, "none"), (3, "flip")])
+def test_the_step_of_a_sure_network_goes_up_the_cross_entropy(members, views):
+    pixels, _, start = images(256)
+    nets = [network() for _ in range(members)]
+    for i, net in enumerate(nets):
+        net[-1].weight.data *= 1.0 + 0.1 * i
+
+    def answers(batch: torch.Tensor) -> torch.Tensor:
+        return torch.stack([150.0 * net(view(batch, v)) for v in VIEWS[views] for net in nets])
+
+    def ensemble(batch: torch.Tensor) -> torch.Tensor:
+        parts = torch.stack([150.0 * net(batch) for net in nets])
+        return parts[0] if members == 1 else parts.log_softmax(dim=2).logsumexp(dim=0)
+
+    with torch.no_grad():
+        said = answers(pixels).argmax(dim=2)
+    agreed = (said == said[0]).all(dim=0)
+    pixels, targets, start = pixels[agreed], said[0][agreed], start[agreed]
+    changed = ATTACKS["FGSM"](
+        lambda batch: mean_logits(ensemble, batch, views, torch.contiguous_format),
+        *(pixels, targets, start, 1e-3, 1),
+    )
+
+    for net in nets:
+        net.double()
+    exact = pixels.double().requires_grad_()
+    loss = functional.nll_loss(
+        answers(exact).softmax(dim=2).mean(dim=0).log(), targets, reduction="none"
+    )
+    loss.sum().backward()
+    sure = (loss > 1e-13) & (loss < 1e-8)
+    judged = sure[:, None, None, None] & (pixels > 0) & (pixels < 1)
+    assert judged.sum() > 500
+    same = (changed - pixels).sign() == exact.grad.sign()
+    assert float(same[judged].float().mean()) > 0.99
 
 
 def test_several_steps_do_at_least_as_much_harm_as_one():

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from pipeline.evaluation.bootstrap import Interval, bootstrap, mean_of
 from pipeline.evaluation.page import Drawing
@@ -85,12 +84,19 @@ def pgd(
 
 
 def _uphill(network: Network, images: Tensor, targets: Tensor) -> Tensor:
-    """The sign of the loss's gradient by the images."""
+    """The sign of the cross-entropy's gradient by the images.
+
+    Cross-entropy is log(1 + exp(margin)), where the margin is how far the other classes together
+    are above the true one: the margin's gradient has the same signs, and in ``float32`` it does not
+    vanish for a network that is sure.
+    """
     with torch.enable_grad():
         moved = images.detach().requires_grad_()
+        logits = network(moved)
+        true = targets[:, None]
+        margin = logits.scatter(1, true, -torch.inf).logsumexp(dim=1) - logits.gather(1, true)[:, 0]
         # The sum, so that an image's gradient does not depend on how many there are.
-        loss = functional.cross_entropy(network(moved), targets, reduction="sum")
-        (gradient,) = torch.autograd.grad(loss, moved)
+        (gradient,) = torch.autograd.grad(margin.sum(), moved)
     return gradient.sign()
 
 
