@@ -81,12 +81,16 @@ def bootstrap_vectors(
     if not len(sample):
         return {name: [_interval(np.nan, np.empty(0), resampling)] for name in metrics}
     values: dict[str, list[Floats]] = {name: [] for name in metrics}
-    weights = sample.weights.astype(np.float32) if weighted else None
+    weights = None
+    if weighted:
+        weights = sample.weights.astype(np.float32)
+        # In the counts already: a metric that looks at weights itself would square them.
+        sample = Sample.of(sample.targets, sample.probabilities)
     for counts in draws(len(sample), resampling):
         drawn = Drawn(sample, counts if weights is None else counts * weights)
         for name, metric in metrics.items():
             values[name].append(metric.function(drawn).reshape(len(counts), -1))
-    once = sample.drawn(sample.weights if weighted else None)
+    once = sample.drawn(weights)
     return {
         name: [
             _interval(value, column, resampling)
