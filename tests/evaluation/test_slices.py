@@ -75,6 +75,28 @@ def test_few_numbers_stay_what_they_are_in_their_order():
     assert [each.value for each in slices.found] == ["0", "0.3333", "0.6667", "1"]
 
 
+def test_numbers_that_differ_late_are_kept_apart():
+    few = 12345 + np.arange(100) % 4 + np.where(np.arange(100) % 8 < 4, 0.0, 0.5)
+    times = 1.7e9 + 1000.0 * np.arange(100)
+    table = pd.DataFrame({"few": few, "time": times, "one": np.full(100, 0.3)})
+    slices = slice_by(table, make_sample(100, 2), list(table), QUICK)
+    named = [each for each in slices.found if each.column == "few"]
+    assert [float(each.value) for each in named] == sorted(set(few.tolist()))
+    assert [each.images for each in named] == [(few == value).sum() for value in sorted(set(few))]
+    assert [each.images for each in slices.found if each.column == "time"] == [25] * 4
+    assert slices.notes == ("one: left out, the same for all images",)
+
+
+@pytest.mark.parametrize("distinct", [3, 30])
+def test_infinite_numbers_are_slices_of_their_own(distinct):
+    values = np.arange(60.0) % distinct
+    values[:4], values[4:6], values[6] = np.inf, -np.inf, np.nan
+    found = slice_by(pd.DataFrame({"a": values}), make_sample(60, 2), ["a"], QUICK).found
+    images = {each.value: each.images for each in found}
+    assert (images["inf"], images["-inf"], images["(missing)"]) == (4, 2, 1)
+    assert sum(images.values()) == 60
+
+
 def test_missing_values_are_a_slice_of_their_own():
     table = pd.DataFrame({"kind": ["a", None] * 20, "size": [np.nan, *range(39)]})
     slices = slice_by(table, make_sample(40, 2), ["kind", "size"], QUICK)
@@ -92,7 +114,7 @@ def test_what_cannot_be_sliced_is_left_out_with_the_reason():
 
 
 columns = st.one_of(
-    st.lists(st.floats(allow_nan=True, allow_infinity=False, width=32), min_size=30, max_size=30),
+    st.lists(st.floats(allow_nan=True, width=32), min_size=30, max_size=30),
     st.lists(st.integers(-5, 5), min_size=30, max_size=30),
     st.lists(st.booleans(), min_size=30, max_size=30),
     st.lists(st.one_of(st.none(), st.text(max_size=3)), min_size=30, max_size=30),

@@ -26,6 +26,9 @@ MAX_NUMBERS = 10
 MIN_IMAGES = 10
 """On fewer images a bootstrap interval is too short to be believed, and no slice is tested."""
 
+_LONG = 1e20
+"""Whole numbers from here on are written as powers of ten; a 64-bit integer never is."""
+
 SLICE_METRICS = {name: METRICS[name] for name in ("accuracy", "balanced_accuracy", "auroc")}
 
 
@@ -105,22 +108,29 @@ def _corrected(found: list[Slice], level: float) -> list[Slice]:
 def _parts(column: pd.Series[Any]) -> tuple[list[tuple[str, NDArray[np.bool_]]], str]:
     """Names and masks of the slices by ``column``, or why it makes none."""
     numeric = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
-    names = column.map(_text, na_action="ignore")
-    if names.nunique(dropna=False) < 2:
+    missing = column.isna().to_numpy(bool)
+    if not numeric:
+        column = column.map(str, na_action="ignore")
+    different = column.nunique()
+    if different + missing.any() < 2:
         return [], "left out, the same for all images"
-    if numeric and column.nunique() > MAX_NUMBERS:
+    if numeric and different > MAX_NUMBERS:
         parts = _quarters(column.to_numpy(np.float64, na_value=np.nan))
-    elif names.nunique() > MAX_VALUES:
-        return [], f"left out, {names.nunique()} different values are too many to compare"
+    elif different > MAX_VALUES:
+        return [], f"left out, {different} different values are too many to compare"
     else:
-        ordered = names[column.sort_values().index] if numeric else names.sort_values()
-        parts = [(name, (names == name).to_numpy(bool)) for name in ordered.dropna().unique()]
-    return [*parts, ("(missing)", column.isna().to_numpy(bool))], ""
+        values = sorted(column.dropna().unique())
+        parts = [
+            (name, (column == value).to_numpy(bool, na_value=False))
+            for name, value in zip(_names(values) if numeric else values, values, strict=True)
+        ]
+    return [*parts, ("(missing)", missing)], ""
 
 
 def _quarters(values: Floats) -> list[tuple[str, NDArray[np.bool_]]]:
-    """Ranges that hold a quarter of the images each, as far as equal values allow."""
-    edges = np.unique(np.nanquantile(values, [0, 0.25, 0.5, 0.75, 1])).tolist()
+    """Ranges that hold a quarter of the finite values each, as far as equal values allow, between
+    the infinite ones."""
+    edges = np.unique(np.quantile(values[np.isfinite(values)], [0, 0.25, 0.5, 0.75, 1])).tolist()
     digits = 3
     while len({f"{edge:.{digits}g}" for edge in edges}) < len(edges):
         digits += 1
@@ -128,8 +138,17 @@ def _quarters(values: Floats) -> list[tuple[str, NDArray[np.bool_]]]:
     for i, (low, high) in enumerate(itertools.pairwise(edges)):
         above = values >= low if i == 0 else values > low
         parts.append((f"{low:.{digits}g} to {high:.{digits}g}", above & (values <= high)))
-    return parts
+    return [("-inf", values == -np.inf), *parts, ("inf", values == np.inf)]
 
 
-def _text(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _names(numbers: list[Any]) -> list[str]:
+    """Whole numbers as they are, others with as many digits as tell all of them apart."""
+    digits = 4
+    while True:
+        names = [
+            str(int(n)) if float(n).is_integer() and abs(n) < _LONG else f"{n:.{digits}g}"
+            for n in numbers
+        ]
+        if len(set(names)) == len(names):
+            return names
+        digits += 1
