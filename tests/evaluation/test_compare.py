@@ -186,6 +186,19 @@ def test_the_curves_of_all_variants_stand_in_one_table(workspace):
         assert list(table["variant"].unique()) == ["b", "a"]
 
 
+def test_names_of_classes_that_look_like_numbers_or_nothing_stay_in_the_joint_curves(workspace):
+    names = ("None", "001", "NA")
+    rows = "".join(f"{actual},{predicted}\n" for actual in names for predicted in names)
+    for variant in ("a", "b"):
+        write_evaluation(workspace, variant, val=1.0)
+        path = workspace.evaluation(variant) / "curves" / "confusion.csv"
+        path.write_text(f"actual,predicted\n{rows}", encoding="utf-8")
+    compare(workspace, params_of(workspace, "a", "b"))
+    joint = (workspace.curves / "confusion.csv").read_text(encoding="utf-8").splitlines()
+    expected = [f"{row},{variant}" for variant in "ab" for row in rows.splitlines()]
+    assert joint == ["actual,predicted,variant", *expected]
+
+
 def test_equal_evaluations_give_equal_bytes(workspace):
     write_evaluation(workspace, "a", val=1.0)
     write_evaluation(workspace, "b", val=2.0)

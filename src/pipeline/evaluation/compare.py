@@ -218,8 +218,11 @@ def _join_curves(workspace: Workspace, candidates: list[Candidate]) -> None:
     """Put each curve of all variants into one table: ``dvc plots`` shows them in one plot."""
     with replacing_folder(workspace.curves) as folder:
         for name in CURVES:
+            # As text: a class may be called "None" or "001".
             parts = [
-                pd.read_csv(each.folder / "curves" / f"{name}.csv").assign(variant=each.variant)
+                pd.read_csv(
+                    each.folder / "curves" / f"{name}.csv", dtype=str, keep_default_na=False
+                ).assign(variant=each.variant)
                 for each in candidates
             ]
             table = pd.concat(parts, ignore_index=True)
