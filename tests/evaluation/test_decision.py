@@ -13,6 +13,7 @@ from pipeline.evaluation.decision import (
     find,
     threshold_for_recall,
 )
+from pipeline.evaluation.report import Told, render
 from tests.evaluation.synthetic import make_evaluated, make_params
 
 scores = st.lists(st.floats(0, 1, width=16), min_size=1, max_size=40)
@@ -25,7 +26,7 @@ def test_the_threshold_is_the_highest_that_finds_enough(scores, seed, wanted):
     positive = np.random.default_rng(seed).random(len(scores)) < 0.6
     threshold = threshold_for_recall(given_scores, positive, wanted)
     if not positive.any():
-        assert threshold == 0.0
+        assert threshold is None
         return
     found = given_scores[positive]
     assert (found >= threshold).mean() >= wanted - 1e-9
@@ -95,6 +96,25 @@ def test_the_wanted_recall_is_about_reached_on_the_test_images(tmp_path):
     for each in found.numbers["recall"].values():
         assert each["recall"]["value"] == pytest.approx(0.9, abs=0.05)
         assert each["precision"]["value"] < each["recall"]["value"]
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_class_without_validation_images_gets_no_threshold(tmp_path, monkeypatch, classes):
+    params = make_params(tmp_path, decision={"costs": None, "recall": 0.9})
+    evaluated = make_evaluated(params, classes=classes)
+    val = evaluated.predictions.samples["val"]
+    others = val[val.targets != 1]
+    monkeypatch.setitem(evaluated.predictions.samples, "val", others)
+    found = find(evaluated)
+    undefined = {"value": None, "low": None, "high": None}
+    assert found.numbers["recall"]["disc"] == {
+        "threshold": None,
+        **dict.fromkeys(("recall", "precision", "called"), undefined),
+    }
+    assert found.points == ()
+    assert "no validation image of this class" in render(
+        evaluated, {"decision": Told(found, 0.0)}, {"decision": []}
+    )
 
 
 def test_where_nothing_is_asked_for_nothing_is_said(tmp_path):

@@ -29,8 +29,9 @@ class Recalled:
     """A class's threshold for a wanted recall, and what it does on the test images."""
 
     name: str
-    threshold: float
-    """On the probability of the class, as the network gives it."""
+    threshold: float | None
+    """On the probability of the class, as the network gives it; ``None``, and nothing is measured,
+    where no validation image is of the class."""
     recall: Interval
     precision: Interval
     called: Interval
@@ -51,17 +52,19 @@ class Costs:
     """The first minus the second, on the same images."""
 
 
-def threshold_for_recall(scores: Floats, positive: NDArray[np.bool_], wanted: float) -> float:
+def threshold_for_recall(
+    scores: Floats, positive: NDArray[np.bool_], wanted: float
+) -> float | None:
     """The highest threshold at which ``wanted`` of the positives score at least as much.
 
     Args:
         scores: (N,).
-        positive: (N,); 0.0 is returned where there is none.
+        positive: (N,); ``None`` is returned where there is none.
         wanted: share, above 0.
     """
     found = np.sort(scores[positive])
     if not len(found):
-        return 0.0
+        return None
     # 1e-9: 0.95 times 20 must be 19, not one more for its rounding.
     return float(found[len(found) - int(np.ceil(wanted * len(found) - 1e-9))])
 
@@ -142,7 +145,7 @@ def find(evaluated: Evaluated) -> Found:
             },
             "recall": {
                 each.name: {
-                    "threshold": finite(each.threshold),
+                    "threshold": None if each.threshold is None else finite(each.threshold),
                     "recall": each.recall.as_json(),
                     "precision": each.precision.as_json(),
                     "called": each.called.as_json(),
@@ -155,8 +158,11 @@ def find(evaluated: Evaluated) -> Found:
 
 
 def _recalled(evaluated: Evaluated, k: int, wanted: float) -> Recalled:
+    name = evaluated.card.classes[k]
     val, test = (evaluated.predictions.samples[split] for split in ("val", "test"))
     threshold = threshold_for_recall(val.probabilities[:, k], val.targets == k, wanted)
+    if threshold is None:
+        return Recalled(name, None, *[Interval(None, None, None)] * 3)
     called = (test.probabilities[:, k] >= threshold).astype(np.float32)
     actual = (test.targets == k).astype(np.float32)
 
@@ -169,7 +175,7 @@ def _recalled(evaluated: Evaluated, k: int, wanted: float) -> Recalled:
         "called": share(called, np.ones_like(called)),
     }
     measured = bootstrap(test, metrics, evaluated.resampling)
-    return Recalled(evaluated.card.classes[k], threshold, **measured)
+    return Recalled(name, threshold, **measured)
 
 
 def _costs(evaluated: Evaluated, matrix: Floats) -> Costs:
@@ -192,7 +198,7 @@ def _costs(evaluated: Evaluated, matrix: Floats) -> Costs:
 
 
 def _points(recalled: list[Recalled]) -> tuple[Point, ...]:
-    if len(recalled) != 1:
+    if len(recalled) != 1 or recalled[0].threshold is None:
         return ()
     each = recalled[0]
     text = (
