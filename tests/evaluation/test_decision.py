@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,6 +17,7 @@ from pipeline.evaluation.decision import (
     threshold_for_recall,
 )
 from pipeline.evaluation.report import Told, render
+from pipeline.vision.metrics import Sample
 from tests.evaluation.synthetic import make_evaluated, make_params
 
 scores = st.lists(st.floats(0, 1, width=16), min_size=1, max_size=40)
@@ -50,7 +54,44 @@ def test_no_threshold_is_cheaper(scores, seed, alarm, miss):
 
     threshold = cheapest_threshold(given_scores, targets, costs)
     edges = np.unique([0.0, 1.0, *given_scores])
-    assert cost(threshold) == min(cost(t) for t in (edges[1:] + edges[:-1]) / 2)
+    possible = [*(edges[1:] + edges[:-1]) / 2, -np.inf, np.inf]
+    assert cost(threshold) == min(cost(t) for t in possible)
+
+
+@pytest.mark.parametrize(
+    ("sure", "costs", "threshold", "word"),
+    [
+        (1.0, [[0.0, 100.0], [1.0, 0.0]], np.inf, "“disc” never"),
+        (0.0, [[0.0, 1.0], [100.0, 0.0]], -np.inf, "“disc” always"),
+    ],
+)
+def test_one_class_can_always_be_the_answer_however_sure_the_network_is(
+    tmp_path, monkeypatch, sure, costs, threshold, word
+):
+    second = np.array([sure, sure, 0.2, 0.3])
+    targets = np.array([0, 1, *[int(sure == 0.0)] * 2])
+    assert cheapest_threshold(second, targets, np.array(costs)) == threshold
+
+    settings = {"bar": {"disc": costs[0][1]}, "disc": {"bar": costs[1][0]}}
+    evaluated = make_evaluated(make_params(tmp_path, decision={"costs": settings, "recall": None}))
+    sample = Sample.of(targets, np.stack([1.0 - second, second], axis=1))
+    monkeypatch.setitem(evaluated.predictions.samples, "val", sample)
+    found = find(
+        dataclasses.replace(
+            evaluated, results=dataclasses.replace(evaluated.results, temperature=1.0)
+        )
+    )
+    assert found.numbers["costs"]["threshold"] is None
+    assert found.numbers["costs"]["always"] == ("bar" if threshold > 0 else "disc")
+    json.dumps(found.numbers, allow_nan=False)
+    assert word in render(evaluated, {"decision": Told(found, 0.0)}, {"decision": []})
+
+
+def test_a_threshold_between_the_scores_names_no_class_that_is_always_the_answer(tmp_path):
+    params = make_params(tmp_path, decision={"costs": {"disc": {"bar": 2.0}}, "recall": None})
+    numbers = find(make_evaluated(params, images=900)).numbers["costs"]
+    assert 0 < numbers["threshold"] < 1
+    assert numbers["always"] is None
 
 
 def test_the_threshold_for_true_probabilities_is_elkans():

@@ -21,6 +21,7 @@ from pipeline.evaluation.verdict import Point
 from pipeline.evaluation.wording import percent, span
 from pipeline.vision.metrics import Floats, Metric, finite, ratio
 
+_RESOLVED = 1e-6
 WHERE = "params.yaml: evaluate.decision.costs"
 
 
@@ -43,7 +44,8 @@ class Costs:
     """The mean cost of an image on the test images."""
 
     threshold: float | None
-    """Of two classes, on the calibrated probability of the second; else ``None``."""
+    """Of two classes, on the calibrated probability of the second; else ``None``. Infinite where
+    one class is always the answer."""
     plain: Interval
     """Of always answering the most probable class."""
     weighed: Interval
@@ -73,7 +75,9 @@ def cheapest_threshold(scores: Floats, targets: NDArray[np.int64], costs: Floats
     """The threshold from which on the second class costs least on these images.
 
     Between two neighbouring scores every threshold costs the same; the middle is taken. Of equally
-    cheap ones the nearest to the one that is best for true probabilities is taken.
+    cheap ones the nearest to the one that is best for true probabilities is taken. Beyond a score
+    of 1 it is infinity, by which the first class is always the answer; before one of 0 minus
+    infinity, and always the second.
 
     Args:
         scores: (N,), the probability of the second class.
@@ -87,6 +91,11 @@ def cheapest_threshold(scores: Floats, targets: NDArray[np.int64], costs: Floats
     total = np.append(0.0, np.cumsum(lower)) + np.append(np.cumsum(upper[::-1])[::-1], 0.0)
     middle = (edges[1:] + edges[:-1]) / 2
     possible = edges[1:] > edges[:-1]
+    # No threshold that six decimals can tell from 0 or 1 lies beyond scores this near to them.
+    if edges[1] <= _RESOLVED:
+        possible[0], middle[0] = True, -np.inf
+    if edges[-2] >= 1.0 - _RESOLVED:
+        possible[-1], middle[-1] = True, np.inf
     best = possible & (total <= total[possible].min() + 1e-12)
     return float(min(middle[best], key=lambda each: abs(each - expected_threshold(costs))))
 
@@ -125,20 +134,22 @@ def cost_matrix(costs: dict[str, dict[str, float]], classes: tuple[str, ...]) ->
 def find(evaluated: Evaluated) -> Found:
     """What ``evaluate.decision`` asks for, chosen on validation and measured on test."""
     settings, classes = evaluated.params.evaluate.decision, evaluated.card.classes
-    costs = None
+    costs, always = None, None
     if settings.costs is not None:
         costs = _costs(evaluated, cost_matrix(settings.costs, classes))
+        always = _always(costs.threshold, classes)
     recalled = []
     if settings.recall is not None:
         drawn = [1] if len(classes) == 2 else range(len(classes))
         recalled = [_recalled(evaluated, k, settings.recall) for k in drawn]
     return Found(
-        values={"costs": costs, "recalled": recalled, "wanted": settings.recall},
+        values={"costs": costs, "always": always, "recalled": recalled, "wanted": settings.recall},
         numbers={
             "costs": None
             if costs is None
             else {
                 "threshold": None if costs.threshold is None else finite(costs.threshold),
+                "always": always,
                 "plain": costs.plain.as_json(),
                 "weighed": costs.weighed.as_json(),
                 "saved": costs.saved.as_json(),
@@ -195,6 +206,13 @@ def _costs(evaluated: Evaluated, matrix: Floats) -> Costs:
         for name, values in (("plain", plain), ("weighed", weighed), ("saved", plain - weighed))
     }
     return Costs(threshold, **bootstrap(test, metrics, evaluated.resampling))
+
+
+def _always(threshold: float | None, classes: tuple[str, ...]) -> str | None:
+    """The class that is the answer whatever its probability, if the threshold leaves only one."""
+    if threshold is None or np.isfinite(threshold):
+        return None
+    return classes[0] if threshold > 0 else classes[1]
 
 
 def _points(recalled: list[Recalled]) -> tuple[Point, ...]:
