@@ -8,7 +8,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from pipeline.evaluation.explain.covers import COVERS
-from pipeline.evaluation.explain.faithfulness import REFERENCES, deletion_and_insertion
+from pipeline.evaluation.explain.faithfulness import BATCH, REFERENCES, deletion_and_insertion
 from pipeline.evaluation.explain.gradient import CannotExplain
 from pipeline.evaluation.explain.integrated_gradients import (
     completeness_gap,
@@ -45,12 +45,14 @@ def check(
     maps: dict[str, Tensor],
     *,
     precision: str = "float32",
+    batch_size: int = BATCH,
 ) -> list[Checked]:
     """The checks of each method's ``maps`` (N, 1, H, W) of ``images``, and of the references.
 
-    ``precision`` is that of predictions; maps are always computed in ``float32``.
+    ``precision`` is that of predictions, ``batch_size`` how many are made at a time; maps are
+    always computed in ``float32``.
     """
-    areas_of = partial(_areas, model, images, targets, precision)
+    areas_of = partial(_areas, model, images, targets, precision, batch_size)
     covered = {name: cover(images) for name, cover in COVERS.items()}
     rows = []
     for name, method in METHODS.items():
@@ -69,13 +71,16 @@ def _areas(
     images: Tensor,
     targets: Tensor,
     precision: str,
+    batch_size: int,
     maps: Tensor,
     covered: dict[str, Tensor],
 ) -> tuple[dict[str, float], dict[str, float]]:
     deletion, insertion = {}, {}
     for name, cover in covered.items():
         with autocast(images.device, precision):
-            curves = deletion_and_insertion(model, images, targets, maps, cover)
+            curves = deletion_and_insertion(
+                *(model, images, targets, maps, cover), batch_size=batch_size
+            )
         deletion[name], insertion[name] = (float(area.mean()) for area in curves.areas())
     return deletion, insertion
 

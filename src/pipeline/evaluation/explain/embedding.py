@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from pipeline.data.pack import Packed
 from pipeline.evaluation.explain.gradient import CannotExplain, evaluating
 from pipeline.evaluation.explain.layers import channel_axis
+from pipeline.evaluation.memory import at_a_time
 from pipeline.vision.batches import Images
 from pipeline.vision.card import ModelCard
 from pipeline.vision.models import Classifier
@@ -26,6 +27,7 @@ from pipeline.vision.models.ensemble import Ensemble
 from pipeline.vision.precision import autocast
 
 BATCH = 256
+"""Images at a time, of large ones fewer: a matter of memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +49,7 @@ def observe(
     device: torch.device,
     layer: str | None = None,
     change: Callable[[Tensor, ModelCard], Tensor] | None = None,
+    batch_size: int = BATCH,
 ) -> Observed:
     """Embeddings of the images at ``rows`` of ``packed``, at least one.
 
@@ -58,14 +61,16 @@ def observe(
         device: where to compute.
         layer: a module with feature maps, whose peaks are wanted too.
         change: what is done to images (N, C, H, W) in [0, 1] before, knowing the card.
+        batch_size: images at a time, of large ones fewer; a matter of memory.
 
     Raises:
         CannotExplain: what the network decides by cannot be read.
     """
     images = Images(packed, rows, device=device, image_size=card.image_size)
+    size = at_a_time(batch_size, card.image_size, card.image_size)
     batches = (
         images.take(positions.to(device))
-        for positions in torch.split(torch.arange(len(rows)), BATCH)
+        for positions in torch.split(torch.arange(len(rows)), size)
     )
     if change is not None:
         batches = (change(batch, card) for batch in batches)

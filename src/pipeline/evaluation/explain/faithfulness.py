@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from pipeline.evaluation.explain.edges import sobel_map
 from pipeline.evaluation.explain.gradient import evaluating
 from pipeline.evaluation.explain.methods import Explain
+from pipeline.evaluation.memory import at_a_time
 
 STEPS = 8
 BATCH = 256
-"""Images that are predicted at a time: a matter of memory."""
+"""Images that are predicted at a time, of large ones fewer: a matter of memory."""
 
 
 def random_map(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
@@ -59,6 +60,7 @@ def deletion_and_insertion(
     cover: Tensor,
     *,
     steps: int = STEPS,
+    batch_size: int = BATCH,
 ) -> Curves:
     """Cover, and uncover, the places of ``images`` in the order of ``maps``, brightest first.
 
@@ -69,6 +71,7 @@ def deletion_and_insertion(
         maps: (N, 1, H, W); only their order counts, and equal places are taken in the image's.
         cover: what takes the places of ``images``, in their shape; see `COVERS`.
         steps: equal shares of the places from nothing to all.
+        batch_size: images that are predicted at a time, of large ones fewer.
     """
     places = maps.flatten(1)
     order = places.argsort(dim=1, descending=True, stable=True)
@@ -80,15 +83,16 @@ def deletion_and_insertion(
     # The ends of both curves are the same two images.
     covered = torch.where(chosen, cover, images)
     uncovered = torch.where(chosen[1:-1], images, cover)
-    both = _probabilities(model, torch.cat([covered, uncovered]), targets)
+    both = _probabilities(model, torch.cat([covered, uncovered]), targets, batch_size)
     deletion, between = both[:, : steps + 1], both[:, steps + 1 :]
     return Curves(deletion, torch.cat([deletion[:, -1:], between, deletion[:, :1]], dim=1))
 
 
-def _probabilities(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+def _probabilities(model: nn.Module, images: Tensor, targets: Tensor, batch_size: int) -> Tensor:
     """Of ``images`` (S, N, C, H, W) those of ``targets``, (N, S)."""
     steps = len(images)
+    size = at_a_time(batch_size, *images.shape[3:])
     with torch.no_grad(), evaluating(model):
-        logits = torch.cat([model(part) for part in torch.split(images.flatten(0, 1), BATCH)])
+        logits = torch.cat([model(part) for part in torch.split(images.flatten(0, 1), size)])
     found = logits.float().softmax(dim=1).gather(1, targets.repeat(steps)[:, None])
     return found.view(steps, -1).T

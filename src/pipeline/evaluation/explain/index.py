@@ -92,7 +92,15 @@ def index(workspace: Workspace, params: Params, variant: str) -> None:
     rows = np.arange(len(packed.index))
     with replacing_folder(workspace.index(variant)) as temporary:
         for kind, change in KINDS.items():
-            observed = observe(classifier, card, packed, rows, device=device, change=change)
+            observed = observe(
+                classifier,
+                card,
+                packed,
+                rows,
+                device=device,
+                change=change,
+                batch_size=params.evaluate.batch_size,
+            )
             _write(temporary / f"{kind}.npy", observed.embeddings)
         write_json(
             temporary / CARD,

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from pipeline.evaluation.explain.covers import mean_colour
 from pipeline.evaluation.explain.gradient import evaluating
+from pipeline.evaluation.memory import at_a_time
 
 PATCHES = 8
 """So many patches would lie side by side along the shorter side; they overlap by half."""
 BATCH = 64
-"""Covered images that are predicted at a time: a matter of memory."""
+"""Covered images that are predicted at a time, of large ones fewer: a matter of memory."""
 
 
 def occlusion(
@@ -44,17 +45,11 @@ def occlusion(
     if fill is None:
         fill = mean_colour(images)
     cover = torch.as_tensor(fill, dtype=images.dtype, device=images.device).expand_as(images)
+    size = at_a_time(BATCH, *images.shape[2:])
+    parts = zip(*(torch.split(each, size) for each in (images, targets, cover)), strict=True)
     with torch.no_grad(), evaluating(model):
         falls = torch.cat(
-            [
-                _falls(model, *part, masks)
-                for part in zip(
-                    torch.split(images, BATCH),
-                    torch.split(targets, BATCH),
-                    torch.split(cover, BATCH),
-                    strict=True,
-                )
-            ]
+            [_falls(model, some, wanted, over, masks, size) for some, wanted, over in parts]
         )
     weights = masks.flatten(1).to(images.dtype)  # (L, H * W)
     return (falls @ weights / weights.sum(dim=0)).view(-1, 1, *images.shape[2:])
@@ -73,12 +68,12 @@ def _spans(side: int, window: int, stride: int, device: torch.device) -> Tensor:
 
 
 def _falls(
-    model: nn.Module, images: Tensor, targets: Tensor, cover: Tensor, masks: Tensor
+    model: nn.Module, images: Tensor, targets: Tensor, cover: Tensor, masks: Tensor, size: int
 ) -> Tensor:
-    """(N, L): how far each image's target logit falls under each patch."""
+    """(N, L): how far each image's target logit falls under each patch, ``size`` at a time."""
     whole = model(images).gather(1, targets[:, None])
     under = []
-    for part in torch.split(masks, max(1, BATCH // len(images))):
+    for part in torch.split(masks, max(1, size // len(images))):
         covered = torch.where(part[:, None, None], cover, images)  # (l, N, C, H, W)
         logits = model(covered.flatten(0, 1)).gather(1, targets.repeat(len(part))[:, None])
         under.append(logits.view(len(part), len(images)))

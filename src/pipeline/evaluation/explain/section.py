@@ -69,7 +69,11 @@ def find(evaluated: Evaluated) -> Found:
     images = evaluated.resized(evaluated.images(chosen))
     targets = torch.as_tensor(evaluated.sample.predicted[chosen], device=evaluated.device)
     maps, refused = explain_each(classifier, images, targets, params.methods)
-    checked = check(classifier, images, targets, maps, precision=card.plan["precision"])
+    checked = check(
+        *(classifier, images, targets, maps),
+        precision=card.plan["precision"],
+        batch_size=evaluated.params.evaluate.batch_size,
+    )
     gap = completeness(classifier, images, targets, maps)
     found = feature_layers(classifier, images[:1])
     layers = {name: shape for name, shape in found.items() if name.startswith("net.")}
@@ -136,6 +140,7 @@ class _Looks:
                 rows,
                 device=self._evaluated.device,
                 layer=layer,
+                batch_size=self._evaluated.params.evaluate.batch_size,
             )
         except CannotExplain:
             return None

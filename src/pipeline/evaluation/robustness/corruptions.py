@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pipeline.evaluation.bootstrap import Interval, bootstrap, mean_of
 from pipeline.evaluation.gallery import data_uri
+from pipeline.evaluation.memory import at_a_time
 from pipeline.evaluation.robustness.blur import BLURS
 from pipeline.evaluation.robustness.corruption import SEVERITIES, Corruption, corrupt
 from pipeline.evaluation.robustness.digital import DIGITAL
@@ -30,7 +31,8 @@ from pipeline.vision.metrics import Floats, finite
 SHOWN = 3
 """The severity of the pictures."""
 _CHUNK = 64
-"""Images corrupted at a time: a random number for each pixel takes more room than the image."""
+"""Images corrupted at a time, of large ones fewer: a random number for each pixel takes more room
+than the image."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,9 @@ def find(evaluated: Evaluated) -> Found:
 
 def measure_corruptions(evaluated: Evaluated, positions: NDArray[np.int64]) -> Corrupted:
     """The errors on the test images at ``positions``, which is not empty."""
-    chunks = np.split(positions, range(_CHUNK, len(positions), _CHUNK))
+    most = min(_CHUNK, evaluated.params.evaluate.batch_size)
+    size = at_a_time(most, *evaluated.packed.images.shape[1:3])
+    chunks = np.split(positions, range(size, len(positions), size))
     wrong = torch.cat([_wrong(evaluated, chunk) for chunk in chunks], dim=1)
     mistakes: Floats = wrong.cpu().numpy().astype(np.float64)
     errors = mistakes.mean(axis=1).reshape(len(CORRUPTIONS), len(SEVERITIES))
