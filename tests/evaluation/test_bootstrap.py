@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from pipeline.evaluation.bootstrap import (
     CHUNK,
@@ -13,8 +14,16 @@ from pipeline.evaluation.bootstrap import (
     bootstrap_vectors,
     draws,
     paired_bootstrap,
+    share_of,
 )
-from pipeline.vision.metrics import METRICS, Metric, Sample, expected_calibration_error, recall
+from pipeline.vision.metrics import (
+    METRICS,
+    Metric,
+    Sample,
+    expected_calibration_error,
+    precision,
+    recall,
+)
 from tests.evaluation.synthetic import make_sample
 
 QUICK = Resampling(resamples=400, confidence=0.95, seed=0)
@@ -83,7 +92,7 @@ def test_an_interval_holds_its_value_even_where_resampling_is_biased():
 def test_a_class_that_a_resample_misses_is_judged_by_the_others():
     sample = Sample.of([0] * 30 + [1], np.eye(2)[[0] * 30 + [1]])
     intervals = bootstrap_vectors(sample, {"recall": Metric("Recall", recall)}, QUICK)["recall"]
-    assert intervals == [Interval(1.0, 1.0, 1.0)] * 2
+    assert intervals == [exact(1.0, 30), exact(1.0, 1)]
 
 
 def test_what_is_undefined_has_no_interval():
@@ -99,8 +108,81 @@ def test_what_is_undefined_has_no_interval():
 def test_a_model_differs_from_itself_by_nothing():
     sample = make_sample(80, 3)
     p = sample.probabilities
-    same = paired_bootstrap("macro_f1", sample.targets, p, p, resampling=QUICK)
+    same = paired_bootstrap("log_loss", sample.targets, p, p, resampling=QUICK)
     assert same == Interval(0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("name", ["accuracy", "weighted_accuracy"])
+@pytest.mark.parametrize("images", [24, 200])
+def test_images_without_a_difference_do_not_rule_one_out(name, images):
+    sample = make_sample(images, 3)
+    p = sample.probabilities
+    same = paired_bootstrap(name, sample.targets, p, p, resampling=QUICK)
+    unseen = 1 - 0.025 ** (1 / images)
+    assert (same.value, same.low, same.high) == pytest.approx((0, -unseen, unseen), abs=1e-6)
+
+
+@pytest.mark.parametrize("gained", [1, 2, 3])
+def test_a_few_gains_without_a_loss_do_not_rule_a_loss_out(gained):
+    targets = np.arange(40) % 2
+    worse = np.eye(2)[targets]
+    better = worse.copy()
+    worse[:10] = worse[:10, ::-1]
+    better[gained:10] = better[gained:10, ::-1]
+    forth = paired_bootstrap("accuracy", targets, better, worse, resampling=QUICK)
+    back = paired_bootstrap("accuracy", targets, worse, better, resampling=QUICK)
+    assert forth.low == -back.high == pytest.approx(-(1 - 0.025 ** (1 / 40)), abs=1e-6)
+    assert forth.high == -back.low > gained / 40
+
+
+def exact(share: float, images: int) -> Interval:
+    """The two-sided interval of Clopper and Pearson, of 0 or 1."""
+    interval = stats.binomtest(round(share * images), images).proportion_ci(method="exact")
+    return Interval(share, round(interval.low, 6), round(interval.high, 6))
+
+
+@pytest.mark.parametrize("right", [True, False])
+@pytest.mark.parametrize("weighted", [True, False])
+def test_no_number_of_images_makes_a_share_certain(right, weighted):
+    targets = np.repeat([0, 1], [24, 8])
+    answers = np.eye(2)[targets if right else 1 - targets]
+    sample = Sample.of(targets, answers, np.linspace(0.1, 1, 32))
+    shares = METRICS | {"odd": share_of(sample.correct, targets), "all": share_of(sample.correct)}
+    found = bootstrap(sample, shares, QUICK, weighted=weighted)
+    share = float(right)
+    for name in ("accuracy", "weighted_accuracy", "all"):
+        assert found[name] == exact(share, 32)
+    assert found["odd"] == exact(share, 8)
+    parts = {"recall": Metric("", recall), "precision": Metric("", precision)}
+    by_class = bootstrap_vectors(sample, parts, QUICK, weighted=weighted)
+    assert by_class["recall"] == [exact(share, 24), exact(share, 8)]
+    assert by_class["precision"] == by_class["recall"][:: 1 if right else -1]
+    for name in ("balanced_accuracy", "macro_f1", "auroc"):
+        assert found[name].high - found[name].low > 0.1
+
+
+@pytest.mark.parametrize("sizes", [(20, 20), (30, 10), (200, 9, 40), (500, 3)])
+def test_the_balanced_accuracy_without_mistakes_reaches_as_low_as_its_classes_allow(sizes):
+    targets = np.repeat(np.arange(len(sizes)), sizes)
+    sample = Sample.of(targets, np.eye(len(sizes))[targets])
+    name = "balanced_accuracy"
+    found = bootstrap(sample, {name: METRICS[name]}, QUICK)[name]
+    # Chances of no mistake at all that multiply to 2.5 %, shared among the classes in every way.
+    shares = np.random.default_rng(0).dirichlet(np.full(len(sizes), 0.5), 100_000)
+    lowest = (0.025 ** (shares / np.array(sizes))).mean(axis=1).min()
+    assert found.low == pytest.approx(lowest, abs=1e-4)
+
+
+def test_the_interval_of_few_images_covers_a_share_near_one():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for seed in range(200):
+        right = rng.random(24) < 0.97
+        sample = Sample.of(np.zeros(24, int), np.where(right[:, None], [0.9, 0.1], [0.1, 0.9]))
+        metric = {"accuracy": METRICS["accuracy"]}
+        interval = bootstrap(sample, metric, Resampling(100, 0.95, seed))["accuracy"]
+        covered += interval.low <= 0.97 <= interval.high
+    assert covered / 200 >= 0.95
 
 
 def test_a_difference_on_the_same_images_is_surer_than_the_models_own_values():

@@ -3,18 +3,38 @@
 Images are drawn with replacement, as many as there are, without regard to class: the number of
 images of a class varies between resamples as it would between data sets. A resample is a row of
 counts, and all metrics of all resamples are matrix products with those rows, taken in chunks.
+
+Where no image speaks against a share of 0 or 1, or against a difference of 0, none does in any
+resample either, and the percentiles would claim certainty. There the end is an exact bound: the
+largest share of mistakes by which so many images show none, with half the probability that the
+interval leaves out (Clopper & Pearson, The use of confidence or fiducial limits, 1934).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pipeline.params import EvaluateParams
-from pipeline.vision.metrics import METRICS, Drawn, Floats, Metric, Sample, finite, ratio
+from pipeline.vision.metrics import (
+    METRICS,
+    Drawn,
+    Floats,
+    Metric,
+    Sample,
+    accuracy,
+    auroc,
+    balanced_accuracy,
+    finite,
+    macro_f1,
+    precision,
+    ratio,
+    recall,
+    weighted_accuracy,
+)
 
 CHUNK = 2**17
 """Counts held at a time: as many rows of them as there is room for in a core's own cache."""
@@ -31,6 +51,11 @@ class Resampling:
     @classmethod
     def of(cls, params: EvaluateParams) -> Resampling:
         return cls(params.resamples, params.confidence, params.seed)
+
+    @property
+    def tail(self) -> float:
+        """The probability that the interval leaves out on either side."""
+        return (1 - self.confidence) / 2
 
 
 @dataclass(frozen=True)
@@ -50,6 +75,14 @@ class Interval:
     @classmethod
     def from_json(cls, fields: Mapping[str, float | None]) -> Interval:
         return cls(fields["value"], fields["low"], fields["high"])
+
+
+@dataclass(frozen=True)
+class Share(Metric):
+    """A metric that is a share of some of the images."""
+
+    among: Callable[[Sample], int] = len
+    """How many they are."""
 
 
 def bootstrap(
@@ -91,20 +124,33 @@ def bootstrap_vectors(
         for name, metric in metrics.items():
             values[name].append(metric.function(drawn).reshape(len(counts), -1))
     once = sample.drawn(weights)
-    return {
-        name: [
-            _interval(value, column, resampling)
-            for value, column in zip(
-                metric.function(once).reshape(-1), np.concatenate(values[name]).T, strict=True
-            )
+    found = {}
+    for name, metric in metrics.items():
+        points = metric.function(once).reshape(-1)
+        columns, sizes = np.concatenate(values[name]).T, _sizes(metric, sample, len(points))
+        found[name] = [
+            _share(_interval(value, column, resampling), images, resampling)
+            for value, column, images in zip(points, columns, sizes, strict=True)
         ]
-        for name, metric in metrics.items()
-    }
+    return found
 
 
 def mean_of(of_image: ArrayLike) -> Metric:
     """The mean of a quantity (N,) that each image of a sample has, as a metric."""
     return Metric("Mean", lambda drawn: ratio(drawn.total(of_image), drawn.size))
+
+
+def share_of(of_image: ArrayLike, among: ArrayLike | None = None) -> Share:
+    """The share of the images ``among``, or of all, that are also ``of_image``; (N,) of 0 and 1."""
+    hits = np.asarray(of_image)
+    if among is None:
+        return Share("Share", lambda drawn: ratio(drawn.total(hits), drawn.size))
+    them = np.asarray(among)
+    return Share(
+        "Share",
+        lambda drawn: ratio(drawn.total(hits * them), drawn.total(them)),
+        among=lambda _: int(them.sum()),
+    )
 
 
 def paired_bootstrap(
@@ -119,7 +165,8 @@ def paired_bootstrap(
     """``metric`` of model a minus that of model b, both on the same images in every resample.
 
     What makes an image hard is hard for both, so the interval is narrower than the two models' own
-    suggest.
+    suggest. Where no image is right by model b alone, the lower end is the largest loss that so
+    many images may hide, unless model a is clearly better; the upper end likewise.
 
     Args:
         metric: a key of `METRICS`.
@@ -137,7 +184,16 @@ def paired_bootstrap(
         for counts in draws(len(a), resampling)
     ]
     value = function(a.drawn()) - function(b.drawn())
-    return _interval(value, np.concatenate(differences), resampling)
+    interval = _interval(value, np.concatenate(differences), resampling)
+    (sizes,) = _sizes(METRICS[metric], a, 1)
+    if sizes is None or interval.low is None or interval.high is None:
+        return interval
+    unseen, low, high = _unseen(sizes, resampling), interval.low, interval.high
+    if low == 0 and not (b.correct & ~a.correct).any():
+        low = -unseen
+    if high == 0 and not (a.correct & ~b.correct).any():
+        high = unseen
+    return Interval(interval.value, finite(low), finite(high))
 
 
 def draws(images: int, resampling: Resampling) -> Iterator[NDArray[np.float32]]:
@@ -163,6 +219,69 @@ def _interval(value: ArrayLike, values: Floats, resampling: Resampling) -> Inter
     point = finite(value)
     if point is None or not len(defined):
         return Interval(point, None, None)
-    tail = (1 - resampling.confidence) / 2
-    low, high = np.quantile(defined, [tail, 1 - tail])
+    low, high = np.quantile(defined, [resampling.tail, 1 - resampling.tail])
     return Interval(point, finite(min(low, value)), finite(max(high, value)))
+
+
+def _share(interval: Interval, sizes: Floats | None, resampling: Resampling) -> Interval:
+    """``interval`` with an exact end where it is of a share that is 0 or 1."""
+    if sizes is None or interval.value not in {0.0, 1.0} or not sizes.any():
+        return interval
+    unseen = _unseen(sizes, resampling)
+    if interval.value:
+        return Interval(1.0, finite(1 - unseen), 1.0)
+    return Interval(0.0, 0.0, finite(unseen))
+
+
+def _unseen(sizes: Floats, resampling: Resampling) -> float:
+    """The largest mean over classes of their shares of mistakes with which ``sizes`` (K,) images of
+    them show none with a probability of ``resampling.tail``.
+
+    Of one class of n images 1 - tail ** (1 / n). Of several it is largest where a class's share of
+    right images is proportional to its size, or 1.
+    """
+    present = np.sort(sizes[sizes > 0])
+    largest = 0.0
+    for count in range(1, len(present) + 1):
+        some = present[:count]
+        scale = np.exp((np.log(resampling.tail) - some @ np.log(some)) / some.sum())
+        if scale * some[-1] <= 1:
+            largest = float((1 - scale * some).sum() / len(present))
+    return largest
+
+
+def _sizes(metric: Metric, sample: Sample, values: int) -> list[Floats] | list[None]:
+    """Of each value of ``metric`` how many images of each class it is the mean share of; ``None``
+    where it is no share."""
+    if isinstance(metric, Share):
+        return [np.array([float(metric.among(sample))])]
+    count = _SIZES.get(metric.function)
+    return [None] * values if count is None else count(sample)
+
+
+def _all_images(sample: Sample) -> list[Floats]:
+    return [np.array([float(len(sample))])]
+
+
+def _of_classes(sample: Sample) -> list[Floats]:
+    return [np.bincount(sample.targets, minlength=sample.num_classes).astype(float)]
+
+
+def _of_each_class(sample: Sample) -> list[Floats]:
+    return list(_of_classes(sample)[0][:, None])
+
+
+def _called_each_class(sample: Sample) -> list[Floats]:
+    return list(np.bincount(sample.predicted, minlength=sample.num_classes).astype(float)[:, None])
+
+
+_SIZES: dict[Callable[[Drawn], Floats], Callable[[Sample], list[Floats]]] = {
+    accuracy: _all_images,
+    weighted_accuracy: _all_images,
+    recall: _of_each_class,
+    precision: _called_each_class,
+    balanced_accuracy: _of_classes,
+    # No shares, but means over classes that mistakes move about as far.
+    macro_f1: _of_classes,
+    auroc: _of_classes,
+}

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ConfigurationError, did_you_mean
-from pipeline.evaluation.bootstrap import Interval, bootstrap, mean_of
+from pipeline.evaluation.bootstrap import Interval, bootstrap, mean_of, share_of
 from pipeline.evaluation.calibration import calibrated
 from pipeline.evaluation.section import Evaluated, Found
 from pipeline.evaluation.verdict import Point
 from pipeline.evaluation.wording import percent, span
-from pipeline.vision.metrics import Floats, Metric, finite, ratio
+from pipeline.vision.metrics import Floats, finite
 
 _RESOLVED = 1e-6
 WHERE = "params.yaml: evaluate.decision.costs"
@@ -177,13 +177,10 @@ def _recalled(evaluated: Evaluated, k: int, wanted: float) -> Recalled:
     called = (test.probabilities[:, k] >= threshold).astype(np.float32)
     actual = (test.targets == k).astype(np.float32)
 
-    def share(of: NDArray[np.float32], among: NDArray[np.float32]) -> Metric:
-        return Metric("", lambda drawn: ratio(drawn.total(of), drawn.total(among)))
-
     metrics = {
-        "recall": share(called * actual, actual),
-        "precision": share(called * actual, called),
-        "called": share(called, np.ones_like(called)),
+        "recall": share_of(called, actual),
+        "precision": share_of(actual, called),
+        "called": share_of(called),
     }
     measured = bootstrap(test, metrics, evaluated.resampling)
     return Recalled(name, threshold, **measured)

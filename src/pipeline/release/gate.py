@@ -81,7 +81,8 @@ def decide(
 
     The first model passes. Equal weights leave nothing to do. Otherwise the challenger passes if it
     is better on validation by more than ``min_gain``, and the paired bootstrap of its test images
-    rules out a loss of more than ``max_loss``.
+    rules out a loss of more than ``max_loss``. Images on which the two do not differ rule out only
+    a loss that so many of them would show: 183 one of 0.02.
 
     Raises:
         PipelineError: the two know different classes, so neither can stand in for the other.

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.evaluation.bootstrap import Interval, bootstrap, mean_of
+from pipeline.evaluation.bootstrap import Interval, bootstrap, share_of
 from pipeline.evaluation.page import Drawing
 from pipeline.evaluation.robustness.corruption import Randomness
 from pipeline.evaluation.section import Evaluated, Found
@@ -184,7 +184,7 @@ def measure_attacks(evaluated: Evaluated, positions: NDArray[np.int64]) -> list[
         outcomes = torch.stack([seen(attack, epsilon) for epsilon in epsilons], dim=1)
         intervals = []
         for rows in outcomes.double().cpu().numpy():
-            metrics = {str(i): mean_of(row) for i, row in enumerate(rows)}
+            metrics = {str(i): share_of(row) for i, row in enumerate(rows)}
             measured = bootstrap(evaluated.sample[positions], metrics, evaluated.resampling)
             intervals.append(tuple(measured.values()))
         found.append(Attacked(title, epsilons, *intervals))
