@@ -260,6 +260,19 @@ def test_an_image_that_split_left_out_is_not_packed(workspace):
     assert packed.index["split"].notna().all()
 
 
+def test_the_index_has_the_groups_only_where_images_were_split_by_them(workspace):
+    groups = [None if i < 4 else f"module {i // 4}" for i in range(24)]
+    edit(workspace, workspace.accepted, group=groups)
+    pack(workspace, augment_params())
+    assert "group" not in Packed.load(workspace.packed).index
+    edit(workspace, workspace.split, group=groups)
+    pack(workspace, augment_params(shifts=1))
+    packed = Packed.load(workspace.packed, copies=True)
+    assert packed.index["group"][:4].isna().all()
+    assert packed.index["group"][4:24].tolist() == groups[4:]
+    assert packed.extra_columns == ("camera",)
+
+
 def test_an_extra_column_that_would_hide_one_of_ours_is_refused(workspace):
     edit(workspace, workspace.accepted, target="x")
     with pytest.raises(DataRefused, match="cannot be called 'target'"):

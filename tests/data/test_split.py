@@ -6,6 +6,7 @@ import math
 import random
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -274,6 +275,16 @@ def test_the_table_names_every_accepted_image_once_in_order(workspace, caplog):
     assert table.column_names == ["file_name", "split"]
     assert table["file_name"].to_pylist() == [f"images/{i:05}.png" for i in range(400)]
     assert "cat" in caplog.text
+
+
+def test_the_table_names_the_groups_that_were_kept_together(workspace):
+    modules = [None if i < 4 else float(i // 4) for i in range(400)]
+    table = manifest_table(["cat", "owl"] * 200)
+    write_table(workspace.accepted, table.append_column("module", [pa.array(modules)]))
+    split(workspace, params(0, "module"))
+    table = read_table(workspace.split)
+    assert table.column_names == ["file_name", "split", "group"]
+    assert table["group"].to_pylist() == [None] * 4 + [str(i // 4) for i in range(4, 400)]
 
 
 def test_the_same_rows_in_another_order_give_the_same_bytes(workspace):

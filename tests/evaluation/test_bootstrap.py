@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -208,6 +209,64 @@ def test_weights_count_in_every_metric():
     for name in METRICS:
         assert weighted[name].value == pytest.approx(METRICS[name].of(once), abs=1e-5), name
         assert weighted[name].low <= weighted[name].value <= weighted[name].high
+
+
+def related(sample: Sample, groups: np.ndarray) -> Sample:
+    return replace(sample, groups=groups)
+
+
+def test_groups_are_drawn_whole_in_bounded_chunks():
+    groups = np.random.default_rng(0).integers(0, 7, CHUNK // 10)
+    chunks = list(draws(len(groups), Resampling(25, 0.95, 3), groups))
+    assert [len(chunk) for chunk in chunks] == [10, 10, 5]
+    counts = np.concatenate(chunks)
+    _, first = np.unique(groups, return_index=True)
+    np.testing.assert_array_equal(counts, counts[:, first][:, groups])
+    assert (counts[:, first].sum(axis=1) == 7).all()
+
+
+def test_groups_of_one_image_are_images():
+    sample = make_sample(90, 3)
+    alone = related(sample, np.arange(90))
+    assert bootstrap(alone, METRICS, QUICK) == bootstrap(sample, METRICS, QUICK)
+
+
+def test_related_images_say_less_than_as_many_others():
+    rng = np.random.default_rng(0)
+    truth, covered = 0.8, {True: 0, False: 0}
+    groups = np.repeat(np.arange(40), 10)
+    for seed in range(100):
+        right = (rng.random(40) < truth)[groups]
+        sample = Sample.of(np.zeros(400, int), np.where(right[:, None], [0.9, 0.1], [0.1, 0.9]))
+        for together in covered:
+            given = related(sample, groups) if together else sample
+            metric = {"accuracy": METRICS["accuracy"]}
+            interval = bootstrap(given, metric, Resampling(200, 0.9, seed))["accuracy"]
+            covered[together] += interval.low <= truth <= interval.high
+    assert covered[True] >= 83
+    assert covered[False] < 60
+
+
+def test_a_difference_on_related_images_is_less_sure():
+    targets, groups = np.arange(400) % 2, np.repeat(np.arange(40), 10)
+    better, worse = (
+        np.eye(2)[np.where(right[groups], targets, 1 - targets)]
+        for right in (np.arange(40) < 30, np.arange(40) % 4 < 2)
+    )
+    together, apart = (
+        paired_bootstrap("accuracy", targets, better, worse, groups=each, resampling=QUICK)
+        for each in (groups, None)
+    )
+    assert together.value == apart.value
+    assert together.high - together.low > 2 * (apart.high - apart.low)
+
+
+def test_of_related_images_the_groups_make_a_share_certain():
+    targets = np.repeat([0, 1], 30)
+    sample = related(Sample.of(targets, np.eye(2)[targets]), np.arange(60) // 5)
+    found = bootstrap(sample, METRICS | {"odd": share_of(targets, targets)}, QUICK)
+    assert found["accuracy"] == exact(1.0, 12)
+    assert found["odd"] == exact(1.0, 6)
 
 
 @pytest.mark.slow

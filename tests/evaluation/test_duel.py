@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -46,6 +48,15 @@ def test_the_difference_is_that_of_the_counts():
     )
     assert found.p_value < 0.001
     assert len(found.won) == min(SHOWN, found.only_first)
+
+
+def test_a_duel_on_related_images_says_so():
+    sample = make_sample(100, 3)
+    assert not fight(sample, sample).grouped
+    related = replace(sample, groups=np.arange(100) // 10)
+    found = fight(related, related)
+    assert found.grouped
+    assert found.difference.high == pytest.approx(1 - 0.025 ** (1 / 10), abs=1e-6)
 
 
 def test_a_model_does_not_differ_from_itself():

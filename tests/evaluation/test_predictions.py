@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -40,6 +42,23 @@ def test_a_column_of_the_data_does_not_hide_one_of_ours():
     assert predictions.table["correct"].dtype == bool
     assert set(predictions.table["data_correct"]) == {"yes", "no"}
     assert predictions.extra_columns == ("camera", "exposure", "serial", "data_correct")
+
+
+def test_images_of_a_group_are_related_and_those_without_one_are_on_their_own(tmp_path):
+    packed = make_packed()
+    assert make_predictions(packed).samples["test"].groups is None
+    groups = [None if i < 30 else f"g{i // 9}" for i in range(90)]
+    grouped = replace(packed, index=packed.index.assign(group=groups))
+    predictions = make_predictions(grouped)
+    predictions.write(tmp_path / "predictions.parquet")
+    predictions = Predictions.read(tmp_path / "predictions.parquet")
+    assert "group" not in predictions.extra_columns
+    numbers = predictions.samples["test"].groups
+    given = grouped.index["group"][grouped.rows("test")].tolist()
+    assert len(set(numbers[:10])) == 10
+    for number, name in zip(numbers, given, strict=True):
+        if isinstance(name, str):
+            assert (numbers == number).tolist() == [each == name for each in given]
 
 
 def test_the_test_rows_stand_in_the_order_of_the_packed_data():

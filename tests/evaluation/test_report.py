@@ -10,12 +10,13 @@ import pytest
 
 from pipeline.errors import ConfigurationError
 from pipeline.evaluation.page import TEMPLATES
-from pipeline.evaluation.report import Told, write_report
+from pipeline.evaluation.report import Told, render, write_report
 from pipeline.evaluation.section import Evaluated
 from pipeline.evaluation.sections import SECTIONS, check_sections
 from pipeline.params import Params
+from tests.evaluation import synthetic
 from tests.evaluation.pages import Page, assert_needs_nothing_else, seen_by_a_browser
-from tests.evaluation.synthetic import make_evaluated, make_params
+from tests.evaluation.synthetic import make_evaluated, make_packed, make_params
 
 CHEAP = (
     *("numbers", "classes", "confusion", "mistakes", "curves", "calibration", "decision"),
@@ -106,6 +107,25 @@ def test_each_cell_of_the_confusion_matrix_opens_its_images(full):
             assert bool(cell.shown) == bool(cell.count)
             assert (f"cell-{i}-{j}" in page.ids) == (f"#cell-{i}-{j}" in page.links)
             assert (f"cell-{i}-{j}" in page.ids) == bool(cell.count)
+
+
+def test_groups_are_drawn_together_and_the_report_and_the_metrics_say_so(tmp_path, monkeypatch):
+    params, names = make_params(tmp_path), ("numbers", "slices")
+    said, measured = [], []
+    for groups in (None, [f"module {i // 9}" for i in range(90)]):
+        if groups is not None:
+            packed = make_packed(side=16)
+            packed = dataclasses.replace(packed, index=packed.index.assign(group=groups))
+            monkeypatch.setattr(synthetic, "make_packed", lambda *_, it=packed, **__: it)
+        evaluated = make_evaluated(params)
+        told = {name: Told(SECTIONS[name].find(evaluated), 0.0) for name in names}
+        said.append(render(evaluated, told, dict.fromkeys(names, ())))
+        measured.append(evaluated.results.as_json())
+    for sentence in ("are drawn together", "which those of a group are not"):
+        assert sentence not in said[0]
+        assert sentence in said[1]
+    assert "groups" not in measured[0]
+    assert measured[1]["groups"] == {"val": 10, "test": 10}
 
 
 def test_sections_that_are_not_chosen_are_not_there(tmp_path):

@@ -105,6 +105,15 @@ def test_a_loss_on_test_that_cannot_be_ruled_out_does_not_pass():
     assert "cannot be ruled out" in decided.as_text()
 
 
+def test_related_images_rule_out_less():
+    groups = np.arange(IMAGES) // 5
+    related = {split: replace(each, groups=groups) for split, each in images().items()}
+    challenger, champion = model("a", val=90, test=85), model("b", val=80, test=85)
+    decided = decide(challenger, champion, related, RULES, RESAMPLING)
+    assert not decided.passed
+    assert decided.numbers["test_difference_low"] == pytest.approx(0.025 ** (1 / 40) - 1, abs=1e-6)
+
+
 def test_images_the_champion_learned_from_do_not_count():
     # The champion is right on the first 90 % of the test images because it learned them, the
     # challenger on the last 85 %.

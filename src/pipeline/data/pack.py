@@ -39,8 +39,9 @@ class Packed:
     images: Pixels
     """(N, H, W, C), mapped into memory and read only."""
     index: pd.DataFrame
-    """`OWN_COLUMNS` and ``extra_columns``, sorted by ``file_name``; ``target`` indexes ``classes``,
-    ``image_id`` is the SHA-256 of the file. Copies, where they are loaded, come last."""
+    """`OWN_COLUMNS`, ``group`` where ``split.group`` is set, and ``extra_columns``, sorted by
+    ``file_name``; ``target`` indexes ``classes``, ``image_id`` is the SHA-256 of the file. Copies,
+    where they are loaded, come last."""
     classes: tuple[str, ...]
     channels: int
     image_size: int
@@ -113,7 +114,8 @@ def pack(workspace: Workspace, params: AugmentParams) -> None:
     classes = tuple(read_json(workspace.classes)["classes"])
     table = read_table(workspace.accepted)
     accepted = _with_split(workspace, to_frame(table))
-    index = _index(workspace, accepted, extra_columns(table), classes)
+    extra = extra_columns(table)
+    index = _index(workspace, accepted, extra, classes)
     copies = copies_of(index, params.shifts)
     channels = _channels(params.channels, accepted)
     shape = (len(index), params.image_size, params.image_size, channels)
@@ -135,7 +137,7 @@ def pack(workspace: Workspace, params: AugmentParams) -> None:
                 "std": std,
                 "images": len(index),
                 "copies": len(copies),
-                "extra_columns": list(index.columns[len(OWN_COLUMNS) :]),
+                "extra_columns": extra,
                 "digest": _digest(folder / "images.npy", folder / "index.parquet"),
             },
         )
@@ -149,8 +151,10 @@ def pack(workspace: Workspace, params: AugmentParams) -> None:
 
 
 def _with_split(workspace: Workspace, accepted: pd.DataFrame) -> pd.DataFrame:
-    """``accepted`` with the column ``assigned_split``, without what is in none, by file name."""
-    split = to_frame(read_table(workspace.split)).set_index("file_name")["split"]
+    """``accepted`` with the column ``assigned_split``, and the column ``group`` only where images
+    were split by one; without what is in no split, by file name."""
+    assigned = to_frame(read_table(workspace.split)).set_index("file_name")
+    split = assigned["split"]
     unassigned = accepted.loc[~accepted["file_name"].isin(split.index), "file_name"]
     if len(unassigned):
         raise PipelineError(
@@ -158,13 +162,17 @@ def _with_split(workspace: Workspace, accepted: pd.DataFrame) -> pd.DataFrame:
             f"{unassigned.iloc[0]}; run 'dvc repro' to split anew"
         )
     accepted = accepted.assign(assigned_split=accepted["file_name"].map(split))
+    accepted = accepted.drop(columns="group")
+    if "group" in assigned:
+        accepted["group"] = accepted["file_name"].map(assigned["group"])
     return accepted.dropna(subset="assigned_split").sort_values("file_name", ignore_index=True)
 
 
 def _index(
     workspace: Workspace, accepted: pd.DataFrame, extra: list[str], classes: tuple[str, ...]
 ) -> pd.DataFrame:
-    """The packed data's table: `OWN_COLUMNS`, then the ``extra`` columns of ``metadata.csv``."""
+    """The packed data's table: `OWN_COLUMNS`, ``group`` where there is one, then the ``extra``
+    columns of ``metadata.csv``."""
     if taken := [name for name in extra if name in OWN_COLUMNS]:
         raise DataRefused(
             f"{workspace.metadata}: a column cannot be called '{taken[0]}', the packed data has "
@@ -189,6 +197,8 @@ def _index(
     ).astype({"target": "int64", "weight": "float32"})
     if not (index["split"] == "train").any():
         raise DataRefused(f"{workspace.split}: no image is in the split 'train'")
+    if "group" in accepted:
+        index["group"] = accepted["group"]
     return pd.concat([index, accepted[extra]], axis=1)
 
 

@@ -34,6 +34,7 @@ from pipeline.workspace import Workspace
 def split(workspace: Workspace, params: SplitParams) -> None:
     """Write ``artifacts/split.parquet``: the split of each accepted image, sorted by file name.
 
+    Where ``split.group`` is set, its column ``group`` names the group of each image, or is null.
     Images that would leak between splits (see `assign`) have a null there, and are logged.
 
     Raises:
@@ -47,8 +48,11 @@ def split(workspace: Workspace, params: SplitParams) -> None:
     _refuse_empty(accepted["label"], assigned, params)
     names = pa.array(accepted["file_name"], pa.string())
     splits = pa.array(assigned, pa.string(), from_pandas=True)
-    table = pa.table({"file_name": names, "split": splits})
-    write_table(workspace.split, table.sort_by("file_name"))
+    columns = {"file_name": names, "split": splits}
+    if params.group is not None:
+        groups = accepted[params.group].map(_group_name, na_action="ignore")
+        columns["group"] = pa.array(groups, pa.string(), from_pandas=True)
+    write_table(workspace.split, pa.table(columns).sort_by("file_name"))
     _log_counts(accepted["label"], assigned)
     logger.info("split: → %s", workspace.split.relative_to(workspace.root))
 

@@ -3,6 +3,7 @@
 Images are drawn with replacement, as many as there are, without regard to class: the number of
 images of a class varies between resamples as it would between data sets. A resample is a row of
 counts, and all metrics of all resamples are matrix products with those rows, taken in chunks.
+Related images (``Sample.groups``) say less than as many others: their groups are drawn, each whole.
 
 Where no image speaks against a share of 0 or 1, or against a difference of 0, none does in any
 resample either, and the percentiles would claim certainty. There the end is an exact bound: the
@@ -13,7 +14,7 @@ interval leaves out (Clopper & Pearson, The use of confidence or fiducial limits
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -81,8 +82,8 @@ class Interval:
 class Share(Metric):
     """A metric that is a share of some of the images."""
 
-    among: Callable[[Sample], int] = len
-    """How many they are."""
+    among: NDArray[np.bool_] | None = None
+    """(N,) which they are; ``None``: all."""
 
 
 def bootstrap(
@@ -118,8 +119,8 @@ def bootstrap_vectors(
     if weighted:
         weights = sample.weights.astype(np.float32)
         # In the counts already: a metric that looks at weights itself would square them.
-        sample = Sample.of(sample.targets, sample.probabilities)
-    for counts in draws(len(sample), resampling):
+        sample = replace(sample, weights=np.ones(len(sample)))
+    for counts in draws(len(sample), resampling, sample.groups):
         drawn = Drawn(sample, counts if weights is None else counts * weights)
         for name, metric in metrics.items():
             values[name].append(metric.function(drawn).reshape(len(counts), -1))
@@ -149,7 +150,7 @@ def share_of(of_image: ArrayLike, among: ArrayLike | None = None) -> Share:
     return Share(
         "Share",
         lambda drawn: ratio(drawn.total(hits * them), drawn.total(them)),
-        among=lambda _: int(them.sum()),
+        among=them.astype(bool),
     )
 
 
@@ -160,6 +161,7 @@ def paired_bootstrap(
     probabilities_b: ArrayLike,
     *,
     weights: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
     resampling: Resampling,
 ) -> Interval:
     """``metric`` of model a minus that of model b, both on the same images in every resample.
@@ -174,14 +176,15 @@ def paired_bootstrap(
         probabilities_a: (N, K).
         probabilities_b: (N, K), its rows the same images.
         weights: (N,) confidence in the labels, which ``weighted_accuracy`` alone looks at.
+        groups: (N,) of related images, as in `Sample`.
     """
     function = METRICS[metric].function
-    a, b = (Sample.of(targets, p, weights) for p in (probabilities_a, probabilities_b))
+    a, b = (Sample.of(targets, p, weights, groups) for p in (probabilities_a, probabilities_b))
     if not len(a):
         return Interval(None, None, None)
     differences = [
         function(Drawn(a, counts)) - function(Drawn(b, counts))
-        for counts in draws(len(a), resampling)
+        for counts in draws(len(a), resampling, a.groups)
     ]
     value = function(a.drawn()) - function(b.drawn())
     interval = _interval(value, np.concatenate(differences), resampling)
@@ -196,12 +199,22 @@ def paired_bootstrap(
     return Interval(interval.value, finite(low), finite(high))
 
 
-def draws(images: int, resampling: Resampling) -> Iterator[NDArray[np.float32]]:
+def draws(
+    images: int, resampling: Resampling, groups: NDArray[np.int64] | None = None
+) -> Iterator[NDArray[np.float32]]:
     """How often each image occurs in each resample, in chunks (rows, images) of bounded size.
 
     The same number of images and the same seed give the same draws, so that models measured on the
-    same images are measured on the same resamples of them.
+    same images are measured on the same resamples of them. Of ``groups`` (images,) as many are
+    drawn as there are, each with all its images.
     """
+    if groups is not None:
+        names, members = np.unique(groups, return_inverse=True)
+        for counts in draws(len(names), resampling):
+            rows = max(1, CHUNK // images)
+            for start in range(0, len(counts), rows):
+                yield counts[start : start + rows, members]
+        return
     rng = np.random.default_rng(resampling.seed)
     rows = max(1, CHUNK // images)
     for start in range(0, resampling.resamples, rows):
@@ -251,28 +264,39 @@ def _unseen(sizes: Floats, resampling: Resampling) -> float:
 
 
 def _sizes(metric: Metric, sample: Sample, values: int) -> list[Floats] | list[None]:
-    """Of each value of ``metric`` how many images of each class it is the mean share of; ``None``
-    where it is no share."""
+    """Of each value of ``metric`` how many images, or groups, of each class it is the mean share
+    of; ``None`` where it is no share."""
     if isinstance(metric, Share):
-        return [np.array([float(metric.among(sample))])]
+        return [np.array([_independent(sample, metric.among)])]
     count = _SIZES.get(metric.function)
     return [None] * values if count is None else count(sample)
 
 
 def _all_images(sample: Sample) -> list[Floats]:
-    return [np.array([float(len(sample))])]
+    return [np.array([_independent(sample)])]
 
 
 def _of_classes(sample: Sample) -> list[Floats]:
-    return [np.bincount(sample.targets, minlength=sample.num_classes).astype(float)]
+    return [np.concatenate(_of_each_class(sample))]
 
 
 def _of_each_class(sample: Sample) -> list[Floats]:
-    return list(_of_classes(sample)[0][:, None])
+    return [np.array([_independent(sample, sample.targets == k)]) for k in _classes(sample)]
 
 
 def _called_each_class(sample: Sample) -> list[Floats]:
-    return list(np.bincount(sample.predicted, minlength=sample.num_classes).astype(float)[:, None])
+    return [np.array([_independent(sample, sample.predicted == k)]) for k in _classes(sample)]
+
+
+def _classes(sample: Sample) -> range:
+    return range(sample.num_classes)
+
+
+def _independent(sample: Sample, which: NDArray[np.bool_] | None = None) -> float:
+    """How many images there are, or how many groups they are of."""
+    if sample.groups is None:
+        return float(len(sample) if which is None else which.sum())
+    return float(len(np.unique(sample.groups if which is None else sample.groups[which])))
 
 
 _SIZES: dict[Callable[[Drawn], Floats], Callable[[Sample], list[Floats]]] = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from pipeline.vision.metrics import (
@@ -44,7 +46,7 @@ def fit(validation: Sample) -> float:
 
 def calibrated(sample: Sample, temperature: float) -> Sample:
     """``sample`` as the network says it at ``temperature``."""
-    return Sample(sample.targets, rescale(sample.probabilities, temperature), sample.weights)
+    return replace(sample, probabilities=rescale(sample.probabilities, temperature))
 
 
 CALIBRATION: dict[str, Metric] = {

@@ -162,6 +162,7 @@ def _difference(
         a.probabilities,
         b.probabilities,
         weights=a.weights,
+        groups=a.groups,
         resampling=resampling,
     )
 

@@ -42,6 +42,8 @@ class Duel:
     won: tuple[Flip, ...]
     """What only the first has right, the first `SHOWN` by name."""
     lost: tuple[Flip, ...]
+    grouped: bool = False
+    """Some images are related, which McNemar's test does not know."""
 
     def as_json(self) -> dict[str, Any]:
         """Without the images' names."""
@@ -93,6 +95,7 @@ def duel(
             first.probabilities,
             second.probabilities,
             weights=first.weights,
+            groups=first.groups,
             resampling=resampling,
         ),
         only_first=int(only_first.sum()),
@@ -100,4 +103,5 @@ def duel(
         p_value=mcnemar(int(only_first.sum()), int(only_second.sum())),
         won=flips(only_first, second),
         lost=flips(only_second, first),
+        grouped=first.groups is not None,
     )

@@ -32,6 +32,8 @@ class Results:
     """What was measured on each split; classes and slices on the test images."""
 
     images: dict[str, int]
+    groups: dict[str, int] | None
+    """How many groups of related images these are, which are drawn whole; ``None`` without any."""
     metrics: dict[str, Intervals]
     weighted: dict[str, Intervals] | None
     """``metrics`` with every image counted by its weight; ``None`` where all weigh the same."""
@@ -70,6 +72,7 @@ class Results:
             "temperature": self.temperature,
             "slices": {"test": [each.as_json() for each in self.slices.found]},
             "images": self.images,
+            **({} if self.groups is None else {"groups": self.groups}),
             "parameters": self.parameters,
         }
 
@@ -85,6 +88,7 @@ def measure(predictions: Predictions, resampling: Resampling) -> Results:
     }
     return Results(
         images={split: len(samples[split]) for split in SPLITS},
+        groups=_groups(samples),
         metrics={split: {name: measured[split][name] for name in METRICS} for split in SPLITS},
         weighted=_weighted(samples, resampling),
         calibration={
@@ -98,6 +102,15 @@ def measure(predictions: Predictions, resampling: Resampling) -> Results:
         ),
         parameters=predictions.parameters,
     )
+
+
+def _groups(samples: dict[str, Sample]) -> dict[str, int] | None:
+    counts = {
+        split: len(np.unique(sample.groups))
+        for split, sample in samples.items()
+        if sample.groups is not None
+    }
+    return counts or None
 
 
 def _weighted(samples: dict[str, Sample], resampling: Resampling) -> dict[str, Intervals] | None:

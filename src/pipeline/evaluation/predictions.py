@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from pipeline.artifacts import replacing, require
 from pipeline.data.pack import Packed
@@ -27,7 +28,8 @@ class Predictions:
     """What the model with ``weights_sha256`` said about the images in ``table``."""
 
     table: pd.DataFrame
-    """A row an image: file_name, image_id, split, label, target, weight, the data's extra columns,
+    """A row an image: file_name, image_id, split, label, target, weight, group where
+    ``split.group`` is set, the data's extra columns,
     predicted (its class's index), correct, and a float32 column ``p_CLASS`` for each class."""
     classes: tuple[str, ...]
     extra_columns: tuple[str, ...]
@@ -52,10 +54,11 @@ class Predictions:
         scores = pd.DataFrame(probabilities.astype(np.float32), columns=columns)
         predicted = pd.Series(scores.to_numpy().argmax(axis=1).astype(np.int64))
         results = pd.DataFrame({"predicted": predicted, "correct": predicted == index["target"]})
-        taken = {*_KNOWN, *results.columns, *columns}
+        own = [*_KNOWN, *(["group"] if "group" in index else [])]
+        taken = {*own, *results.columns, *columns}
         # A column of the data must not hide one of ours.
         extras = {name: f"data_{name}" if name in taken else name for name in packed.extra_columns}
-        known, given = index[list(_KNOWN)], index[list(extras)].rename(columns=extras)
+        known, given = index[own], index[list(extras)].rename(columns=extras)
         return cls(
             table=pd.concat([known, given, results, scores], axis=1),
             classes=packed.classes,
@@ -112,4 +115,15 @@ class Predictions:
 
     def _sample(self, table: pd.DataFrame) -> Sample:
         probabilities = table[[f"p_{name}" for name in self.classes]].to_numpy(np.float64)
-        return Sample.of(table["target"], probabilities, table["weight"])
+        return Sample.of(table["target"], probabilities, table["weight"], group_numbers(table))
+
+
+def group_numbers(table: pd.DataFrame) -> NDArray[np.int64] | None:
+    """(N,) The same number for images of one ``group``, one of its own for each without; ``None``
+    where the table has no such column."""
+    if "group" not in table:
+        return None
+    numbers, names = pd.factorize(table["group"])
+    alone = numbers < 0
+    numbers[alone] = len(names) + np.arange(alone.sum())
+    return numbers.astype(np.int64)

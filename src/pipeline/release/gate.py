@@ -33,6 +33,12 @@ class Images:
     """(N,)"""
     weights: NDArray[np.float32]
     """(N,)"""
+    groups: NDArray[np.int64] | None = None
+    """(N,) of related images, as in `Sample`."""
+
+    def sample(self, probabilities: Floats) -> Sample:
+        """The images with what a model says of them, (N, K)."""
+        return Sample.of(self.targets, probabilities, self.weights, self.groups)
 
 
 @dataclass(frozen=True)
@@ -148,14 +154,15 @@ def _differences(
     new = np.array([i not in champion.trained_on for i in given.image_ids], dtype=bool)
     if not new.any():
         return _Compared(0, None, None, Interval(None, None, None)), len(new)
-    ours = Sample.of(given.targets, challenger.probabilities(split), given.weights)[new]
-    theirs = Sample.of(given.targets, champion.probabilities(split), given.weights)[new]
+    ours = given.sample(challenger.probabilities(split))[new]
+    theirs = given.sample(champion.probabilities(split))[new]
     difference = paired_bootstrap(
         metric,
         ours.targets,
         ours.probabilities,
         theirs.probabilities,
         weights=ours.weights,
+        groups=ours.groups,
         resampling=resampling,
     )
     compared = _Compared(

@@ -12,7 +12,7 @@ from pipeline.evaluation.bootstrap import Resampling, bootstrap
 from pipeline.evaluation.comparison import Entry, Page, render_comparison
 from pipeline.evaluation.duel import duel
 from pipeline.release.gate import Candidate, Images, Split, Verdict
-from pipeline.vision.metrics import METRICS, Sample
+from pipeline.vision.metrics import METRICS
 
 SPLITS: tuple[Split, ...] = ("val", "test")
 
@@ -45,10 +45,7 @@ def render_gate(
         return None
     sides = (challenger, champion)
     samples = {
-        split: [
-            Sample.of(each.targets, side.candidate.probabilities(split), each.weights)[new[split]]
-            for side in sides
-        ]
+        split: [each.sample(side.candidate.probabilities(split))[new[split]] for side in sides]
         for split, each in images.items()
     }
     entries = [

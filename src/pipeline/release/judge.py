@@ -14,7 +14,7 @@ from pipeline.data.pack import Packed
 from pipeline.errors import PipelineError
 from pipeline.evaluation.bootstrap import Resampling
 from pipeline.evaluation.cost import measure_cost
-from pipeline.evaluation.predictions import Predictions
+from pipeline.evaluation.predictions import Predictions, group_numbers
 from pipeline.params import Params
 from pipeline.release.champion import RegisteredModel, load_version
 from pipeline.release.gate import Candidate, Images, Rules, Split, Verdict, decide
@@ -138,4 +138,5 @@ def _images(packed: Packed, rows: NDArray[np.int64]) -> Images:
         index["file_name"].to_numpy(),
         index["target"].to_numpy(),
         index["weight"].to_numpy(),
+        group_numbers(index),
     )

@@ -38,10 +38,16 @@ class Sample:
     """(N, K), each row adding up to 1."""
     weights: Floats
     """(N,), not negative: the confidence in each label."""
+    groups: NDArray[np.int64] | None = None
+    """(N,): images of the same number are related; ``None``: each is on its own."""
 
     @classmethod
     def of(
-        cls, targets: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | None = None
+        cls,
+        targets: ArrayLike,
+        probabilities: ArrayLike,
+        weights: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
     ) -> Sample:
         """From arrays or CPU tensors of any number type; without ``weights`` every image counts 1.
 
@@ -58,14 +64,18 @@ class Sample:
             )
         if len(wanted) and not 0 <= wanted.min() <= wanted.max() < given.shape[1]:
             raise ValueError(f"targets must lie in 0 to {given.shape[1] - 1}")
-        return cls(wanted, given, sure)
+        related = None if groups is None else np.asarray(groups).astype(np.int64)
+        if related is not None and related.shape != wanted.shape:
+            raise ValueError(f"groups {related.shape} must be (N,), as targets {wanted.shape}")
+        return cls(wanted, given, sure, related)
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def __getitem__(self, rows: NDArray[Any]) -> Sample:
         """The images at ``rows``, which are positions or a mask."""
-        return Sample(self.targets[rows], self.probabilities[rows], self.weights[rows])
+        groups = None if self.groups is None else self.groups[rows]
+        return Sample(self.targets[rows], self.probabilities[rows], self.weights[rows], groups)
 
     @property
     def num_classes(self) -> int:
