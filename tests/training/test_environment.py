@@ -30,6 +30,13 @@ def test_auto_takes_the_gpu_where_there_is_one(monkeypatch):
     assert resolve_device("auto").type == "cuda"
 
 
+def test_a_gpu_has_its_number_as_the_tensors_on_it_have(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    assert resolve_device("auto") == resolve_device("cuda") == torch.device("cuda", 0)
+    assert resolve_device("cuda:2") == torch.device("cuda", 2)
+
+
 @pytest.mark.parametrize(("name", "there"), [("cuda", 0), ("cuda:1", 1)])
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch, name, there):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: there)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pipeline.vision import batches
 from pipeline.vision.batches import Images, balanced_order, epoch_order, resize
@@ -126,6 +127,19 @@ def test_resizing_averages_instead_of_skipping_pixels():
     assert small.dtype == torch.uint8
     assert (small[:, :, 2:-2].int() - 64).abs().max() < 5
     assert resize(stripes, 64) is stripes
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:0"])
+def test_images_that_lie_on_the_gpu_stay_there(packed, monkeypatch, name):
+    monkeypatch.setattr(batches, "_room", lambda _: 1e9)
+    monkeypatch.setattr(
+        Images, "_read", lambda self, rows: torch.from_numpy(self._file[rows]).to(self.device)
+    )
+    with FakeTensorMode(allow_non_fake_inputs=True):  # which cannot pin memory
+        images = Images(packed, packed.rows("train"), device=name, image_size=16)
+        batch = images.take(torch.arange(4, device=name))
+    assert batch.device == torch.device("cuda", 0)
+    assert batch.shape == (4, 1, 16, 16)
 
 
 @pytest.mark.cuda

@@ -26,13 +26,17 @@ _TERMINATED = 128 + signal.SIGTERM
 def resolve_device(name: str) -> torch.device:
     """The device that ``train.device`` names: ``auto`` is the GPU where there is one.
 
+    A GPU has its number, as the device of each tensor on it has: only so do the two compare equal.
+
     Raises:
         ConfigurationError: a GPU is named that is not there.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    if device.type == "cuda":
+        device = torch.device("cuda", device.index or 0)
+    if device.type == "cuda" and device.index >= torch.cuda.device_count():
         raise ConfigurationError(
             f"train.device: '{name}' is not there, PyTorch {torch.__version__} finds"
             f" {torch.cuda.device_count()} GPUs; set it to auto or cpu, or look at what nvidia-smi"

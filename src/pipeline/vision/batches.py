@@ -144,7 +144,7 @@ class Images:
             stored = self._store.view(len(self._store), -1)
             place = indices.to(self._store.device, non_blocking=True)
             chosen = stored.index_select(0, place).view(len(place), *self._store.shape[1:])
-            if self._store.device != self.device:
+            if self._store.device.type != self.device.type:
                 chosen = chosen.pin_memory().to(self.device, non_blocking=True)
             return to_float(chosen)
         chosen = self._read(self._rows[indices.cpu().numpy()])
