@@ -7,11 +7,15 @@ import math
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pipeline.errors import DataRefused, PipelineError
 from pipeline.training.checkpoint import snapshot
 from pipeline.training.history import Epoch, best_epoch
 from pipeline.training.task import build_splits
+from pipeline.vision.batches import Images
+from tests.copies import CopiesToHost
+from tests.training.conftest import trainer_of
 
 
 def test_every_image_is_taken_once_an_epoch_in_an_order_of_its_own(make_trainer, monkeypatch):
@@ -63,6 +67,27 @@ def test_batches_that_are_prepared_together_are_those_prepared_alone(
     assert together[0] == alone[0]
     assert all(torch.equal(tensor, alone[1][name]) for name, tensor in together[1].items())
     assert together[2] == 2 < alone[2]
+
+
+@pytest.mark.parametrize("sampling", ["shuffle", "balanced"])
+def test_images_on_the_host_are_prepared_for_a_gpu_without_waiting_for_it(
+    make_task, monkeypatch, sampling
+):
+    task = make_task(sampling=sampling, class_weights="none")
+    trainer = trainer_of(task)
+    monkeypatch.setattr(
+        "pipeline.vision.batches._room", lambda place: 1e9 if place.type == "cpu" else 0.0
+    )
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
+    with FakeTensorMode(allow_non_fake_inputs=True):  # a GPU that is only pretended
+        images = Images(task.packed, task.packed.rows("train"), device="cuda:0", image_size=32)
+        trainer.device = images.device
+        trainer.train = dataclasses.replace(trainer.train, images=images)
+        trainer._images = images
+        with CopiesToHost() as copies:
+            (prepared,) = trainer._prepare(trainer._batches(0)[:1], 0)
+    assert {tensor.device for tensor in prepared} == {torch.device("cuda", 0)}
+    assert copies.awaited == []
 
 
 @pytest.mark.parametrize(("batch_size", "steps"), [(64, 1), (21, 3), (62, 2), (63, 1)])

@@ -14,6 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pipeline.vision import batches
 from pipeline.vision.batches import Images, balanced_order, epoch_order, resize
+from tests.copies import CopiesToHost
 
 
 @given(count=st.integers(0, 200), seed=st.integers(0, 2**32), epoch=st.integers(0, 10_000))
@@ -127,6 +128,21 @@ def test_resizing_averages_instead_of_skipping_pixels():
     assert small.dtype == torch.uint8
     assert (small[:, :, 2:-2].int() - 64).abs().max() < 5
     assert resize(stripes, 64) is stripes
+
+
+@pytest.mark.parametrize(("indices", "awaited"), [("cuda:0", [True]), ("cpu", [])])
+def test_images_on_the_host_are_taken_by_indices_that_have_arrived(
+    packed, monkeypatch, indices, awaited
+):
+    monkeypatch.setattr(batches, "_room", lambda place: 1e9 if place.type == "cpu" else 0.0)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        images = Images(packed, packed.rows("train"), device="cuda:0", image_size=16)
+        with CopiesToHost() as copies:
+            batch = images.take(torch.arange(4, device=indices))
+    assert batch.device == torch.device("cuda", 0)
+    assert copies.awaited == awaited
+    assert images.index_device == torch.device("cpu")
 
 
 @pytest.mark.parametrize("name", ["cuda", "cuda:0"])

@@ -28,7 +28,7 @@ from pipeline.training.scaling import LossScale
 from pipeline.training.schedule import SCHEDULES, size_at
 from pipeline.training.splits import Split
 from pipeline.vision.augmentation import Policy
-from pipeline.vision.batches import Images, balanced_order, epoch_order
+from pipeline.vision.batches import Images, balanced_order, epoch_order, upload
 from pipeline.vision.metrics import Sample, accuracy, balanced_accuracy
 from pipeline.vision.mixing import neighbours
 from pipeline.vision.models.classifier import Outputs
@@ -186,7 +186,7 @@ class Trainer:
         """One update by ``batch`` (B,) of the train split, in passes of at most ``batch_size``.
 
         An image that is drawn several times in an epoch has several numbers there: its position,
-        and that plus the split's length each time again.
+        and that plus the split's length each time again. They lie on the host or on the device.
 
         Returns:
             The loss, NaN where it led to no update, and (b,) ``bool``: which of the images that
@@ -218,7 +218,7 @@ class Trainer:
             That part of the loss, and which images were right.
         """
         if not len(drawn):
-            return torch.zeros((), device=self.device), drawn.bool()
+            return torch.zeros((), device=self.device), drawn.bool().to(self.device)
         enter, seed = self.profile.enter, self.settings.seed
         positions, keys, pixels = self._next(drawn, epoch)
         mass = None if self._mass is None else self._mass[positions]  # (B, K)
@@ -259,8 +259,9 @@ class Trainer:
 
     def _prepare(self, parts: list[Tensor], epoch: int) -> Iterable[_Prepared]:
         self.profile.enter("take")
-        positions, keys = self._look_up(torch.cat(parts))
-        pixels = self._images.take(positions)
+        drawn = torch.cat(parts)
+        pixels = self._images.take(drawn % len(self.train))
+        positions, keys = self._look_up(upload(drawn, self.device))
         self.profile.enter("augment")
         pixels = self.policy(pixels, keys, seed=self.settings.seed, epoch=epoch)
         sizes = [len(part) for part in parts]
@@ -296,7 +297,7 @@ class Trainer:
             PipelineError: the loss is not finite.
         """
         model, images = self.result.eval(), self.val.images
-        own = self.ranks.part(torch.arange(len(self.val), device=self.device))
+        own = self.ranks.part(torch.arange(len(self.val), device=images.index_device))
         parts = [
             logits_of(model, self.plan, images.take(positions))
             for positions in torch.split(own, VALIDATION_BATCH)
@@ -312,14 +313,14 @@ class Trainer:
         return loss, float(accuracy(drawn)), float(balanced_accuracy(drawn))
 
     def _batches(self, epoch: int) -> list[Tensor]:
-        """What each step of ``epoch`` takes, see `step`."""
+        """What each step of ``epoch`` takes, see `step`; where the images are taken from."""
         images, seed = len(self.train), self.settings.seed
         if self.settings.sampling == "shuffle":
             order = epoch_order(np.arange(images), seed=seed, epoch=epoch)
         else:
             positions, occurrences = balanced_order(self.train.classes, seed=seed, epoch=epoch)
             order = positions + images * occurrences
-        drawn = torch.from_numpy(order).to(self.device)[: self._images_per_epoch]
+        drawn = torch.from_numpy(order).to(self._images.index_device)[: self._images_per_epoch]
         return list(torch.split(drawn, self._images_per_step))
 
     def _images_of(self, epoch: int) -> Images:

@@ -69,7 +69,7 @@ def plan_for(
 
     def make_step(plan: Plan) -> Step:
         scratch = build_trainer(copy.deepcopy(network), plan)
-        batch = torch.arange(images, device=task.device)
+        batch = torch.arange(images, device=scratch.train.images.index_device)
         if settings.execution == "auto" and plan.execution != "eager":
             _check(scratch, batch)
         return lambda: scratch.step(batch, epoch=0)

@@ -74,7 +74,7 @@ class UnlabelledTrainer(Trainer):
     def _mean(self, split: Split, count: int, of: Callable[[Outputs, Tensor], Tensor]) -> float:
         """The mean of what ``of`` gives, (B,), over the first ``count`` images, not augmented."""
         model = self.result.eval()
-        own = self.ranks.part(torch.arange(count, device=self.device))
+        own = self.ranks.part(torch.arange(count, device=split.images.index_device))
         values = [torch.zeros(0, device=self.device)]
         for positions in torch.split(own, VALIDATION_BATCH):
             pixels = split.images.take(positions)
