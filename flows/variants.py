@@ -1,4 +1,4 @@
-"""Which variants are trained side by side, and on which GPU."""
+"""Which variants are trained side by side, and on which GPUs."""
 
 from __future__ import annotations
 
@@ -50,18 +50,23 @@ def run_chains(
 
 
 def slots(params: Params) -> list[Slot]:
-    """The places for variants: ``flow.parallel_variants`` of them, ``auto`` being one per GPU.
+    """The places for variants: ``flow.parallel_variants`` of them, ``auto``: all that have GPUs.
 
-    Each place has a GPU of its own as far as there are enough, for variants that do not name one.
+    Each has GPUs of its own as far as there are enough, for variants that do not name one: as many
+    as the variant with the most ``processes`` wants, since any may take any place.
     """
-    devices = {variant.device for variant in params.variants.values()}
+    variants = params.variants.values()
+    devices = {variant.device for variant in variants}
     gpus = visible_gpus() if devices <= {"auto", "cuda"} else []
+    asked = (len(gpus) if v.processes == "auto" else v.processes for v in variants)
+    size = min(max(asked), len(gpus))
     wanted = params.flow.parallel_variants
-    count = max(1, len(gpus)) if wanted == "auto" else wanted
+    count = max(1, len(gpus) // max(1, size)) if wanted == "auto" else wanted
     count = min(count, len(params.variants))
     if not gpus:
         return [{} for _ in range(count)]
-    return [{"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} for i in range(count)]
+    own = [[gpus[i % len(gpus)] for i in range(n * size, (n + 1) * size)] for n in range(count)]
+    return [{"CUDA_VISIBLE_DEVICES": ",".join(place)} for place in own]
 
 
 def visible_gpus() -> list[str]:

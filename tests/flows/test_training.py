@@ -197,6 +197,13 @@ def test_places_for_variants_have_a_gpu_of_their_own(tiny, monkeypatch):
         tiny.edit_flow(**flow)
         return variants.slots(load(tiny.root / "params.yaml"))
 
+    def gpus(processes: object, visible: str, **flow: object) -> list[str]:
+        """Of each place, where one variant is trained by ``processes``."""
+        params = yaml.safe_load((tiny.root / "params.yaml").read_text())
+        next(iter(params["variants"].values()))["processes"] = processes
+        (tiny.root / "params.yaml").write_text(yaml.safe_dump(params))
+        return [slot["CUDA_VISIBLE_DEVICES"] for slot in slots(visible, **flow)]
+
     assert slots("") == [{}]
     assert slots("", parallel_variants=2) == [{}, {}]
     assert slots("3,5", parallel_variants="auto") == [
@@ -205,6 +212,12 @@ def test_places_for_variants_have_a_gpu_of_their_own(tiny, monkeypatch):
     ]
     assert slots("3", parallel_variants=2) == [{"CUDA_VISIBLE_DEVICES": "3"}] * 2
     assert len(slots("0,1,2,3", parallel_variants="auto")) == 2  # no more than variants
+    assert gpus(2, "0,1,2,3,4", parallel_variants="auto") == ["0,1", "2,3"]
+    assert gpus(2, "0,1,2", parallel_variants="auto") == ["0,1"]
+    assert gpus(2, "0,1,2", parallel_variants=2) == ["0,1", "2,0"]
+    assert gpus("auto", "0,1,2", parallel_variants="auto") == ["0,1,2"]
+    assert gpus(8, "0,1", parallel_variants="auto") == ["0,1"]  # the training says what it lacks
+    assert slots("", parallel_variants="auto") == [{}]
     params = yaml.safe_load((tiny.root / "params.yaml").read_text())
     params["train"]["device"] = "cpu"
     (tiny.root / "params.yaml").write_text(yaml.safe_dump(params))

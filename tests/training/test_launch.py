@@ -124,13 +124,22 @@ def test_the_end_of_the_stage_is_the_end_of_all(tmp_path, number, exit_code):
 
 def test_how_many_processes_there_are_to_start(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    assert processes_to_launch("auto", CPU) == 1
-    assert processes_to_launch("auto", torch.device("cuda")) == 4
-    assert processes_to_launch(3, CPU) == 3
+    gpu = torch.device("cuda", 0)
+    assert processes_to_launch("auto", CPU, name="auto") == 1
+    assert processes_to_launch("auto", gpu, name="auto") == 4
+    assert processes_to_launch("auto", gpu, name="cuda") == 4
+    assert processes_to_launch("auto", torch.device("cuda", 1), name="cuda:1") == 1
+    assert processes_to_launch(1, gpu, name="cuda:0") == 1
+    assert processes_to_launch(3, CPU, name="cpu") == 3
     # One that torchrun has started starts no others.
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert processes_to_launch(3, CPU) == 1
+    assert processes_to_launch(3, CPU, name="cpu") == 1
+
+
+def test_several_processes_on_one_named_gpu_are_refused():
+    with pytest.raises(ConfigurationError, match=r"processes: 2 .* 'cuda:1'; set train\.device"):
+        processes_to_launch(2, torch.device("cuda", 1), name="cuda:1")
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch, tmp_path):

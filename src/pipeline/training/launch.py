@@ -44,12 +44,29 @@ def launched() -> bool:
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
-def processes_to_launch(processes: Literal["auto"] | int, device: torch.device) -> int:
-    """What ``train.processes`` comes to here; 1 in a process that has been launched itself."""
+def processes_to_launch(
+    processes: Literal["auto"] | int, device: torch.device, *, name: str
+) -> int:
+    """What ``train.processes`` comes to here; 1 in a process that has been launched itself.
+
+    Args:
+        processes: the setting.
+        device: what ``name`` comes to here.
+        name: the setting ``train.device``; where it says which GPU, there is one process.
+
+    Raises:
+        ConfigurationError: several processes are to share the GPU that is named.
+    """
     if launched():
         return 1
+    named = ":" in name
     if processes == "auto":
-        return torch.cuda.device_count() if device.type == "cuda" else 1
+        return torch.cuda.device_count() if device.type == "cuda" and not named else 1
+    if named and processes > 1:
+        raise ConfigurationError(
+            f"train.processes: {processes} processes need a GPU each, and train.device names one,"
+            f" '{name}'; set train.device to cuda, or train.processes to 1"
+        )
     return processes
 
 

@@ -50,7 +50,7 @@ def train(workspace: Workspace, params: Params, variant: str) -> None:
     check_pretraining(settings, where=f"variants.{variant}")
     described_policy, where = params.policy(variant)
     policy, device = build_policy(described_policy, where=where), resolve_device(settings.device)
-    processes = processes_to_launch(settings.processes, device)
+    processes = processes_to_launch(settings.processes, device, name=settings.device)
     if processes > 1:
         launch(processes, ["-m", "pipeline", "train", variant])
         return
