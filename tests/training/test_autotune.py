@@ -41,6 +41,7 @@ def machine(monkeypatch):
     """With bfloat16, and with a GPU that is only pretended."""
     monkeypatch.setattr(autotune, "has_bfloat16", lambda _: True)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda _: None)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "pretended")
 
 
@@ -102,6 +103,22 @@ def test_a_measured_plan_is_pinned_for_its_case_alone(choose, tmp_path):
     for p in pinned:
         assert (p["first"]["precision"], p["other"]["precision"]) == ("float32", "bfloat16")
         assert len(p["seconds"]["first"]) == len(p["seconds"]["other"]) >= race.FEWEST
+
+
+@pytest.mark.parametrize(
+    ("too_large", "chosen"), [("float32", "bfloat16"), ("bfloat16", "float32")]
+)
+def test_what_does_not_fit_into_memory_is_not_chosen_and_not_pinned(
+    choose, tmp_path, too_large, chosen
+):
+    class Large(Steps):
+        def __call__(self, plan: Plan):
+            if plan.precision == too_large:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().__call__(plan)
+
+    assert choose(Large(float32=0.01, bfloat16=0.01)).precision == chosen
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])

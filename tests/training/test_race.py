@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -105,6 +106,96 @@ def test_a_way_that_cannot_be_used_is_left_out(monkeypatch, caplog):
         assert race.run(FIRST, OTHER) is None
     assert "bfloat16" in caplog.text
     assert "its gradients differ" in caplog.text
+
+
+class Held:
+    """What a way has taken of a GPU's memory, in a cycle as graphs are."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def exhausting(machine: Machine, *ways: Plan, held: list[weakref.ref[Held]]):
+    """As the machine's steps; those of ``ways`` find too little memory."""
+
+    def make_step(plan: Plan):
+        taken = Held()
+        held.append(weakref.ref(taken))
+        step = machine.make_step(plan)
+
+        def run(taken=taken) -> None:
+            step()
+            if plan in ways:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+
+        return run
+
+    return make_step
+
+
+@pytest.fixture
+def pretended_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda _: None)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    return torch.device("cuda", 0)
+
+
+@pytest.mark.parametrize(
+    ("too_large", "others_seconds", "wins"),
+    [([OTHER], None, None), ([FIRST], 1, True), ([FIRST, OTHER], None, None)],
+)
+def test_a_way_that_does_not_fit_is_left_out_and_gives_its_memory_back(
+    monkeypatch, caplog, pretended_gpu, too_large, others_seconds, wins
+):
+    machine = Machine({FIRST: 0.01, OTHER: 0.02})
+    held = list[weakref.ref[Held]]()
+    alive = list[int]()
+    monkeypatch.setattr(
+        torch.cuda, "empty_cache", lambda: alive.append(sum(ref() is not None for ref in held))
+    )
+    monkeypatch.setattr(module, "time", machine)
+    make_step = exhausting(machine, *too_large, held=held)
+    race = Race(make_step, steps=10_000, device=pretended_gpu)
+    with caplog.at_level("INFO", logger="pipeline"):
+        rounds = race.run(FIRST, OTHER)
+    if others_seconds is None:
+        assert rounds is None
+    else:
+        assert rounds[0] == [float("inf")]
+        assert len(rounds[1]) == others_seconds
+        assert other_wins(*rounds) == wins
+    for way in too_large:
+        assert f"'{way}' is left out: it does not fit into the memory of cuda:0" in caplog.text
+    assert alive == ([1] if too_large == [OTHER] else [0] * len(too_large))
+
+
+def test_a_way_that_fits_beside_no_other_is_left_out(monkeypatch):
+    machine = Machine({FIRST: 0.01, OTHER: 0.005})
+    race = machine.race(monkeypatch, 10_000)
+
+    def make_step(plan: Plan):
+        step = machine.make_step(plan)
+
+        def run() -> None:
+            step()
+            if machine.made.count(OTHER) > 1:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+
+        return run
+
+    race._make_step = make_step
+    assert race.run(FIRST, OTHER) is None
+
+
+def test_a_way_that_has_lost_gives_its_memory_back(monkeypatch, pretended_gpu):
+    machine = Machine({FIRST: 0.01, OTHER: 0.005})
+    held = list[weakref.ref[Held]]()
+    monkeypatch.setattr(module, "time", machine)
+    make_step = exhausting(machine, held=held)
+    race = Race(make_step, steps=10_000, device=pretended_gpu)
+    assert race.run(FIRST, OTHER) is not None
+    race.keep(OTHER)
+    assert [ref() is None for ref in held] == [True, False]
 
 
 def test_other_work_on_the_machine_does_not_turn_the_choice(monkeypatch):

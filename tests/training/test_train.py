@@ -168,6 +168,19 @@ def test_a_batch_too_large_for_the_gpu_is_told_with_one_that_fits(
     assert not workspace.model("tiny").exists()
 
 
+def test_a_batch_that_fits_by_itself_is_not_called_too_large(workspace, write_params, monkeypatch):
+    step, times = Trainer.step, iter(range(1000))
+
+    def exhausted_at_first(self, batch, epoch):
+        if not next(times):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return step(self, batch, epoch)
+
+    monkeypatch.setattr(Trainer, "step", exhausted_at_first)
+    with pytest.raises(PipelineError, match=r"16 images .* a plain step on them alone does\. End"):
+        train(workspace, write_params(), "tiny")
+
+
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 def test_a_gpu_whose_memory_is_full_names_a_batch_that_fits(workspace, write_params):

@@ -80,6 +80,7 @@ def choose_plan(
         preparation = PREPARATION.get(other.execution, 0.0)
         if rounds and race.allowed(min(rounds[0])) >= preparation and other_wins(*rounds):
             chosen = other
+        race.keep(chosen)
     if chosen != plan:
         logger.info("plan: %s", chosen)
     return chosen
@@ -114,8 +115,8 @@ def _rounds(
     pinned = folder / f"{digest[:32]}.json"
     if not pinned.exists():
         rounds = race.run(first, other, preparation=PREPARATION.get(other.execution, 0.0))
-        if rounds is None:
-            return None
+        if rounds is None or rounds[0] == [float("inf")]:
+            return rounds  # what fits into memory now may not the next time: it is not kept
         seconds = [[float(f"{each:.4g}") for each in way] for way in rounds]
         write_json(pinned, {**question, "seconds": {"first": seconds[0], "other": seconds[1]}})
         logger.info(

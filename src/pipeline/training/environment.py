@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import os
 import signal
@@ -43,6 +44,13 @@ def resolve_device(name: str) -> torch.device:
             " and CUDA_VISIBLE_DEVICES say"
         )
     return device
+
+
+def release_memory(device: torch.device) -> None:
+    """Free what nothing uses any more of a GPU's memory; on a CPU nothing happens."""
+    if device.type == "cuda":
+        gc.collect()  # a CUDA graph, and the network it replays, is part of a cycle
+        torch.cuda.empty_cache()
 
 
 def derived_seed(*parts: object) -> int:

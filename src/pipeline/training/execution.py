@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import PipelineError
+from pipeline.training.environment import release_memory
 from pipeline.training.plan import Execution, Plan
 from pipeline.vision.models.classifier import Outputs
 from pipeline.vision.models.outputs import logits_in
@@ -138,6 +139,7 @@ def _captured(model: nn.Module, pixels: Tensor) -> Passes:
 
     The graphs replay on the weights where they lie: all that changes these does it in place.
     """
+    release_memory(pixels.device)  # a graph's memory is its own: it can use none that is only kept
     kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
     with torch.random.fork_rng([pixels.device]):
         graphed: Any = torch.cuda.make_graphed_callables(

@@ -6,11 +6,10 @@ that want room to work in, gradients, what the augmentation holds), so a step is
 
 from __future__ import annotations
 
-import gc
-
 import torch
 
 from pipeline.errors import PipelineError
+from pipeline.training.environment import release_memory
 from pipeline.training.plan import Plan
 from pipeline.training.task import Task, build_splits
 
@@ -26,6 +25,11 @@ def too_large(task: Task, processes: int) -> PipelineError:
     problem = (
         f"{task.where}: {batch} images of {size}×{size} do not fit into the memory of {task.device}"
     )
+    if _fits(task, -(-batch // processes)):
+        return PipelineError(
+            f"{problem} beside what else is there, though a plain step on them alone does. End"
+            " other programs that use it, or set execution: eager or a smaller batch_size"
+        )
     smaller = batch // 2
     while smaller >= 2 and not _fits(task, -(-smaller // processes)):
         smaller //= 2
@@ -41,8 +45,7 @@ def too_large(task: Task, processes: int) -> PipelineError:
 
 def _fits(task: Task, images: int) -> bool:
     """Whether a step on so many images does."""
-    gc.collect()
-    torch.cuda.empty_cache()
+    release_memory(task.device)
     # In float32, which never needs less.
     plan = Plan("float32", torch.get_num_threads())
     try:

@@ -14,6 +14,7 @@ from torch import Tensor
 from pipeline.errors import ConfigurationError
 from pipeline.training.autotune import Asked, choose_plan
 from pipeline.training.distributed import Ranks
+from pipeline.training.environment import release_memory
 from pipeline.training.execution import EXECUTIONS, disagreement, obstacle
 from pipeline.training.loop import Trainer
 from pipeline.training.objective import cross_entropy
@@ -72,6 +73,7 @@ def plan_for(
         batch = torch.arange(images, device=scratch.train.images.index_device)
         if settings.execution == "auto" and plan.execution != "eager":
             _check(scratch, batch)
+            release_memory(task.device)
         return lambda: scratch.step(batch, epoch=0)
 
     plan = choose_plan(
@@ -91,6 +93,7 @@ def plan_for(
         },
         folder=folder,
     )
+    release_memory(task.device)
     ranks.from_first(json.dumps(asdict(plan)).encode())
     return plan
 
@@ -116,6 +119,7 @@ def _check(scratch: Trainer, batch: Tensor) -> None:
 
     Raises:
         Unusable: they differ, or cannot be made.
+        OutOfMemoryError: they do not fit.
     """
     images, weights = scratch.train.images, scratch.train.weights[batch]
     targets = images.targets[batch]
@@ -131,6 +135,8 @@ def _check(scratch: Trainer, batch: Tensor) -> None:
 
     try:
         different = disagreement(scratch.model, scratch.plan, images.take(batch), loss)
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:
         # Whatever a compiler or a graph's capture runs into, plain passes remain.
         reason = str(error).strip().partition("\n")[0]

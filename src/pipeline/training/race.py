@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 
 from pipeline.console import logger
+from pipeline.training.environment import release_memory
 from pipeline.training.plan import Plan
 
 SHARE = 0.02
@@ -22,6 +25,7 @@ MIN_GAIN = 1.03
 Step = Callable[[], object]
 Rounds = tuple[list[float], list[float]]
 """Seconds of the one way and of the other, round by round."""
+T = TypeVar("T")
 
 
 class Unusable(Exception):
@@ -59,13 +63,22 @@ class Race:
     def run(self, first: Plan, other: Plan, *, preparation: float = 0.0) -> Rounds | None:
         """The seconds of both; None where measuring would cost more than it may.
 
+        A way that does not fit into memory is left out: the other is None, the first takes for
+        ever if the other fits.
+
         Args:
             preparation: seconds until the other one's step can be measured.
         """
         if self._times * SHARE < 2 * FEWEST + 3:
             return None  # whatever a step takes
-        warm_up = self._prepare(first)
-        self._usual = min(self._usual, self._seconds(first))
+        measured = self._unless_left_out(first, lambda: self._measured(first))
+        if measured is None:
+            if preparation:
+                return None
+            measured = self._unless_left_out(other, lambda: self._measured(other))
+            return None if measured is None else ([float("inf")], [measured[1]])
+        warm_up, seconds = measured
+        self._usual = min(self._usual, seconds)
         needed = preparation + warm_up + 2 * FEWEST * self._usual
         allowed = self.allowed(self._usual)
         if self._raced:
@@ -73,12 +86,35 @@ class Race:
         if self._spent + needed > allowed:
             return None
         self._raced = True
-        try:
-            self._prepare(other)
-        except Unusable as reason:
-            logger.info("plan: '%s' is left out: %s", other, reason)
+        if self._unless_left_out(other, lambda: self._prepare(other)) is None:
             return None
-        return self._rounds(first, other)
+        return self._unless_left_out(other, lambda: self._rounds(first, other))
+
+    def keep(self, way: Plan) -> None:
+        """Let go of all other ways' steps: each holds a network and what its batches take."""
+        others = self._ready.keys() - {way}
+        for other in others:
+            del self._ready[other]
+        if others:
+            release_memory(self._device)
+
+    def _unless_left_out(self, way: Plan, measure: Callable[[], T]) -> T | None:
+        """What ``measure`` gives; None where it shows that ``way`` cannot be used here."""
+        reason = f"it does not fit into the memory of {self._device}"
+        with contextlib.suppress(torch.OutOfMemoryError):
+            try:
+                return measure()
+            except Unusable as error:
+                reason = str(error)
+        # Not within an `except`, whose error keeps alive all that the way had taken.
+        self._ready.pop(way, None)
+        release_memory(self._device)
+        logger.info("plan: '%s' is left out: %s", way, reason)
+        return None
+
+    def _measured(self, way: Plan) -> tuple[float, float]:
+        """Seconds of its preparation and of a step."""
+        return self._prepare(way), self._seconds(way)
 
     def _prepare(self, way: Plan) -> float:
         """Make the way's step and run it once: that one is slower than all later ones."""
