@@ -59,6 +59,22 @@ def test_switches_and_random_state_of_torch_are_put_back():
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_the_gpu_of_a_training_is_the_current_one_meanwhile(monkeypatch):
+    current = list[torch.device]()
+
+    @contextlib.contextmanager
+    def pretended(device):
+        current.append(device)
+        yield
+        current.pop()
+
+    monkeypatch.setattr(torch.cuda, "device", pretended)
+    monkeypatch.setattr(torch.random, "fork_rng", lambda _: contextlib.nullcontext())
+    with reproducible(torch.device("cuda", 1)):
+        assert current == [torch.device("cuda", 1)]
+    assert current == []
+
+
 def test_derived_seeds_differ_with_every_part_and_fit_torch():
     seeds = {derived_seed(*parts) for parts in [("a", 1), ("a", 2), ("b", 1), ("a1",), ("a", 1, 0)]}
     assert len(seeds) == 5

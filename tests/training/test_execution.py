@@ -17,7 +17,7 @@ from pipeline.training.distributed import ALONE
 from pipeline.training.execution import disagreement, logits_of, obstacle, training_passes
 from pipeline.training.plan import Plan
 from pipeline.training.race import Unusable
-from pipeline.training.task import build_network
+from pipeline.training.task import build_network, build_splits
 from tests.training.conftest import trainer_of
 from tests.training.test_optimizer import small_net
 
@@ -65,6 +65,28 @@ def test_an_impossible_execution_is_refused(make_task, tmp_path):
     task = make_task(execution="cuda_graphs")
     with pytest.raises(ConfigurationError, match=r"variants\.tiny\.execution.*needs a GPU"):
         probe.plan_for(task, build_network(task), None, folder=tmp_path, ranks=ALONE)
+
+
+def test_a_chosen_execution_is_compared_with_plain_passes_too(make_task, tmp_path, monkeypatch):
+    monkeypatch.setattr(execution, "_has_compiler", lambda: True)
+    task = make_task(execution="compiled")
+    train, val = build_splits(task)
+
+    def plan() -> Plan:
+        def build_trainer(model, plan):
+            return task.trainer(model, task.settings, plan, task.policy, train=train, val=val)
+
+        return probe.plan_for(
+            task, build_network(task), build_trainer, folder=tmp_path, ranks=ALONE
+        )
+
+    monkeypatch.setattr(execution, "_compiled", lambda model: model)
+    assert plan().execution == "compiled"
+    monkeypatch.setattr(execution, "_compiled", Stale)
+    with pytest.raises(
+        ConfigurationError, match=r"variants\.tiny\.execution: compiled .* differ by"
+    ):
+        plan()
 
 
 def test_only_full_batches_take_the_other_way(monkeypatch):

@@ -66,7 +66,8 @@ def reproducible(device: torch.device) -> Iterator[None]:
     The process keeps the memory it frees from then on (`keep_freed_memory`).
 
     On a GPU a network that has no deterministic kernel trains too, with PyTorch's warning that its
-    bits may differ from run to run.
+    bits may differ from run to run. It is the current one meanwhile: streams, graphs and events are
+    the current GPU's, whichever the tensors lie on.
     """
     keep_freed_memory()
     # cuBLAS reads it when it starts, which is at the first product on the GPU.
@@ -75,11 +76,15 @@ def reproducible(device: torch.device) -> Iterator[None]:
     threads, fill = torch.get_num_threads(), memory.fill_uninitialized_memory
     # As `torch.use_deterministic_algorithms`, which would import the compiler to tell it too.
     mode = torch.get_deterministic_debug_mode()
+    on_gpu = device.type == "cuda"
     try:
-        torch.set_deterministic_debug_mode("warn" if device.type == "cuda" else "error")
+        torch.set_deterministic_debug_mode("warn" if on_gpu else "error")
         # Filling new memory finds reads of what was never written; equal bits do not need it.
         memory.fill_uninitialized_memory = False
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        with (
+            torch.cuda.device(device) if on_gpu else contextlib.nullcontext(),
+            torch.random.fork_rng([device] if on_gpu else []),
+        ):
             yield
     finally:
         torch.set_num_threads(threads)

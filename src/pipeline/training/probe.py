@@ -48,7 +48,8 @@ def plan_for(
         folder: of what was measured, see `choose_plan`.
 
     Raises:
-        ConfigurationError: the settings ask for an execution that is not possible here.
+        ConfigurationError: the settings ask for an execution that is not possible here, or does
+            not give what plain passes do.
     """
     if not ranks.first:
         return Plan(**json.loads(ranks.from_first(b"")))
@@ -68,9 +69,12 @@ def plan_for(
             f"params.yaml: {task.where}.execution: {settings.execution} {reason}; set it to auto"
         )
 
-    def make_step(plan: Plan) -> Step:
+    def make_scratch(plan: Plan) -> tuple[Trainer, Tensor]:
         scratch = build_trainer(copy.deepcopy(network), plan)
-        batch = torch.arange(images, device=scratch.train.images.index_device)
+        return scratch, torch.arange(images, device=scratch.train.images.index_device)
+
+    def make_step(plan: Plan) -> Step:
+        scratch, batch = make_scratch(plan)
         if settings.execution == "auto" and plan.execution != "eager":
             _check(scratch, batch)
             release_memory(task.device)
@@ -93,6 +97,14 @@ def plan_for(
         },
         folder=folder,
     )
+    if settings.execution not in ("auto", "eager"):
+        try:
+            _check(*make_scratch(plan))
+        except Unusable as reason:
+            raise ConfigurationError(
+                f"params.yaml: {task.where}.execution: {settings.execution} cannot be used for this"
+                f" network ({reason}); set it to auto or eager"
+            ) from reason
     release_memory(task.device)
     ranks.from_first(json.dumps(asdict(plan)).encode())
     return plan
