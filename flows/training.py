@@ -30,7 +30,9 @@ from flows.processes import CHILDREN
 from flows.stage import run_command, run_stage
 from pipeline import tracking
 from pipeline.console import logger
+from pipeline.errors import PipelineError
 from pipeline.params import Params
+from pipeline.tracking.store import first_line
 from pipeline.workspace import Workspace
 
 BEFORE_TRAINING = ("scan", "validate", "split", "augment")
@@ -134,8 +136,8 @@ def start_mlflow_run(workspace: Workspace) -> str | None:
         return None
     try:
         return tracking.start_parent(workspace, "training")
-    except tracking.StoreAway as error:
-        logger.warning("%s; 'python -m pipeline sync' makes up for it later", error)
+    except Exception as error:  # noqa: BLE001 (no fault of MLflow's may end a flow)
+        logger.warning("%s; this run of the flow has none in MLflow", _said(error))
         return None
 
 
@@ -150,9 +152,13 @@ def _recorded(workspace: Workspace, parent: PrefectFuture[str | None]) -> Iterat
         status = "FAILED"
         raise
     finally:
-        run_id = parent.result()
-        if run_id is not None:
-            try:
+        try:
+            run_id = parent.result()
+            if run_id is not None:
                 tracking.finish_parent(workspace, run_id, status=status)
-            except tracking.StoreAway as error:
-                logger.warning("%s; the MLflow run %s stays open", error, run_id)
+        except Exception as error:  # noqa: BLE001 (nor may it hide what ended the body)
+            logger.warning("%s; the flow's run in MLflow stays open", _said(error))
+
+
+def _said(error: Exception) -> str:
+    return str(error) if isinstance(error, PipelineError) else f"MLflow: {first_line(error)}"

@@ -188,6 +188,56 @@ def test_ingest_passes_its_source_on(warm, tmp_path):
     assert states(warm) == {"ingest": "Completed"}
 
 
+class Ended:
+    """The task that started the parent run, in vain or not."""
+
+    def __init__(self, result: str | Exception) -> None:
+        self._result = result
+
+    def result(self) -> str:
+        if isinstance(self._result, Exception):
+            raise self._result
+        return self._result
+
+
+def refused(*_: object, **__: object) -> None:
+    raise RuntimeError("401 != 200")
+
+
+@pytest.fixture
+def flow(monkeypatch):
+    """The flow's module, whose import sets up logging; its lines go to ``caplog`` all the same."""
+    from flows import training
+
+    monkeypatch.setattr(training.logger, "propagate", True)
+    return training
+
+
+@pytest.mark.parametrize("parent", [RuntimeError("401 != 200"), "0" * 32])
+def test_mlflow_in_trouble_does_not_hide_what_failed(flow, tmp_path, monkeypatch, caplog, parent):
+    from flows.execution import StageFailed
+    from pipeline.workspace import Workspace
+
+    monkeypatch.setattr(flow.tracking, "finish_parent", refused)
+    with (
+        pytest.raises(StageFailed, match="no images") as failed,
+        flow._recorded(Workspace(tmp_path), Ended(parent)),
+    ):
+        raise StageFailed("validate", 3, "no images")
+    assert failed.value.exit_code == 3
+    assert "401 != 200; the flow's run in MLflow stays open" in caplog.text
+    with flow._recorded(Workspace(tmp_path), Ended(parent)):
+        pass
+
+
+def test_a_flow_goes_on_without_a_run_that_mlflow_refuses(flow, tmp_path, monkeypatch, caplog):
+    from pipeline.workspace import Workspace
+
+    monkeypatch.setattr(flow.tracking, "start_parent", refused)
+    assert flow.start_mlflow_run.fn(Workspace(tmp_path)) is None
+    assert "401 != 200" in caplog.text
+
+
 def test_places_for_variants_have_a_gpu_of_their_own(tiny, monkeypatch):
     from flows import variants
     from pipeline.params import load

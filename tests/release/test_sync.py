@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 
 import pytest
@@ -13,6 +14,7 @@ from pipeline.tracking import PARENT_RUN, StoreAway, open_store, start_parent
 from pipeline.tracking.flow_run import linked_variants
 from pipeline.tracking.runs import create_run, find_runs
 from pipeline.vision.card import ModelCard
+from tests.mlflow_store import refusing
 
 
 def snapshot(project):
@@ -139,6 +141,28 @@ def test_a_store_that_is_away_fails_the_command_but_not_a_stage(project, monkeyp
         sync(project.workspace, project.params)
     assert sync_variant(project.workspace, project.params, "good") is None
     assert "sync" in caplog.text
+
+
+def test_a_store_that_refuses_fails_the_command_but_not_a_stage(project, monkeypatch, caplog):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with refusing(401) as address:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        with pytest.raises(StoreAway, match="401"):
+            sync(project.workspace, project.params)
+        assert sync_variant(project.workspace, project.params, "good") is None
+    assert "401" in caplog.text
+    assert "'python -m pipeline sync' gives good its run later" in caplog.text
+
+
+def test_artifacts_that_cannot_be_written_do_not_fail_a_stage(project, monkeypatch, caplog):
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "/artifacts")
+
+    monkeypatch.setattr("mlflow.tracking.MlflowClient.log_artifacts", refused)
+    assert sync_variant(project.workspace, project.params, "good") is None
+    assert "Permission denied: '/artifacts'" in caplog.text
+    with pytest.raises(StoreAway, match="give yourself the right"):
+        sync(project.workspace, project.params)
 
 
 def test_one_weights_file_under_two_names_has_two_runs(project):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 
 from pipeline.tracking import StoreAway, available, client, open_store, store_uri
+from pipeline.tracking.store import answering
 from pipeline.workspace import Workspace
-from tests.mlflow_store import give_store
+from tests.mlflow_store import give_store, refusing
 
 OPEN = """
 import sys
@@ -76,6 +79,57 @@ def test_a_server_that_does_not_answer_is_named(empty, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(StoreAway, match=r"http://127\.0\.0\.1:9"):
         open_store(empty)
+
+
+@pytest.mark.parametrize(
+    ("status", "advice"),
+    [
+        (401, "MLFLOW_TRACKING_USERNAME"),
+        (403, "MLFLOW_TRACKING_USERNAME"),
+        (404, "correct MLFLOW_TRACKING_URI"),
+        (500, "start its server"),
+        (503, "start its server"),
+    ],
+)
+def test_a_server_that_refuses_is_named_and_what_to_do(empty, monkeypatch, status, advice):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with refusing(status) as address:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        with pytest.raises(
+            StoreAway, match=rf"^MLflow at {address}: .*{status}.*; .*{advice}"
+        ) as e:
+            open_store(empty)
+    assert "html" not in str(e.value)
+
+
+def test_artifacts_that_cannot_be_written_are_a_store_that_cannot_be_used():
+    from requests import HTTPError, Response
+
+    refused = Response()
+    refused.status_code = 403
+    with (
+        pytest.raises(StoreAway, match=r"not for you; .*MLFLOW_TRACKING_TOKEN"),
+        answering("here"),
+    ):
+        raise HTTPError("not for you", response=refused)
+    with (
+        pytest.raises(StoreAway, match=r"MLflow at here: .*'/artifacts'; give yourself"),
+        answering("here"),
+    ):
+        raise PermissionError(errno.EACCES, "Permission denied", "/artifacts")
+
+
+def test_a_wrong_request_and_a_lost_file_are_no_store_that_is_away():
+    from mlflow.exceptions import MlflowException
+
+    for error in (
+        MlflowException.invalid_parameter_value("no such name"),
+        MlflowException("no such run", RESOURCE_DOES_NOT_EXIST),
+        FileNotFoundError(errno.ENOENT, "No such file", "report.html"),
+        OSError(errno.ENOSPC, "No space left on device", "mlflow"),
+    ):
+        with pytest.raises(type(error)), answering("here"):
+            raise error
 
 
 @pytest.mark.slow

@@ -37,7 +37,7 @@ from pipeline.tracking.runs import (
     log_rows,
     rows_of,
 )
-from pipeline.tracking.store import answering, available, store_uri
+from pipeline.tracking.store import answering, available, first_line, store_uri
 from pipeline.vision.card import CARD, HISTORY, ModelCard
 from pipeline.vision.card import WEIGHTS as WEIGHTS_FILE
 from pipeline.workspace import Workspace
@@ -95,19 +95,16 @@ def sync_variant(workspace: Workspace, params: Params, variant: str) -> RunLink 
     if not available():
         logger.info("MLflow is not installed here: %s gets its run by 'sync' later", variant)
         return None
-    from mlflow.exceptions import MlflowException
-
+    later = f"'python -m pipeline sync' gives {variant} its run later"
     try:
         store = open_store(workspace)
         with answering(store.uri):
             return _sync(workspace, params, variant, store, os.environ.get(PARENT_RUN))
-    except (StoreAway, MlflowException) as error:
-        logger.warning(
-            "MLflow at %s: %s; 'python -m pipeline sync' makes up for it",
-            store_uri(workspace),
-            str(error).strip().partition("\n")[0],
-        )
-        return None
+    except StoreAway as error:
+        logger.warning("%s; %s", error, later)
+    except Exception as error:  # noqa: BLE001 (no fault of MLflow's may end a stage)
+        logger.warning("MLflow at %s: %s; %s", store_uri(workspace), first_line(error), later)
+    return None
 
 
 def _sync(

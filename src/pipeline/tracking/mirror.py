@@ -30,7 +30,7 @@ from pipeline.tracking.runs import (
     rows_of,
     take_in,
 )
-from pipeline.tracking.store import available, open_store, store_uri
+from pipeline.tracking.store import available, first_line, open_store, store_uri
 from pipeline.workspace import Workspace
 
 POLL = 1.0
@@ -148,7 +148,7 @@ class _Replay(threading.Thread):
                 self._away, pause = False, POLL
             except Exception as error:  # noqa: BLE001 (no fault of MLflow's may end a training)
                 was_away, connection = self._away, None
-                self._report(str(error).strip().partition("\n")[0])
+                self._report(first_line(error))
                 if ended and (was_away or time.monotonic() > self._deadline):
                     return
                 pause = POLL if ended else min(2 * pause, LONGEST_PAUSE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import importlib.util
 import os
@@ -32,8 +33,11 @@ SETTINGS = {
 """MLflow's environment, unless the user has set it otherwise."""
 
 
+_UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
+
+
 class StoreAway(PipelineError):
-    """The MLflow store cannot be opened or does not answer."""
+    """The MLflow store cannot be used now: it cannot be opened, does not answer, or refuses."""
 
 
 @dataclass(frozen=True)
@@ -99,33 +103,69 @@ def open_store(workspace: Workspace) -> Store:
 
 @contextlib.contextmanager
 def answering(uri: str) -> Iterator[None]:
-    """Turn what MLflow raises where the store at ``uri`` does not answer into `StoreAway`."""
+    """Turn what is raised where the store at ``uri`` cannot be used now into `StoreAway`.
+
+    What MLflow finds wrong with a request is no such thing, and stays what it is.
+    """
     from mlflow.exceptions import MlflowException
+    from requests.exceptions import RequestException
 
     try:
         yield
-    except MlflowException as error:
+    except (MlflowException, RequestException, OSError) as error:
         if not _is_away(error):
             raise
-        first_line = str(error).strip().partition("\n")[0]
-        raise StoreAway(
-            f"MLflow at {uri}: {first_line}; start its server, or unset MLFLOW_TRACKING_URI to use"
-            " the project's own store"
-        ) from error
+        reason = first_line(error).partition(" Response body:")[0].rstrip(".")
+        raise StoreAway(f"MLflow at {uri}: {reason}; {_advice(error)}") from error
+
+
+def first_line(error: BaseException) -> str:
+    """What ``error`` says: MLflow and what it stands on can say more than belongs into a log."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _is_away(error: BaseException | None) -> bool:
-    """Whether the network or the database is behind ``error``, which MLflow does not tell apart."""
+    """If network, database, files or rights are behind ``error``; MLflow has no class of it."""
     from requests.exceptions import RequestException
     from sqlalchemy.exc import DBAPIError
 
     while error is not None:
         if isinstance(error, RequestException | DBAPIError):
             return True
+        if isinstance(error, OSError) and error.errno in _UNWRITABLE:
+            return True
         if "out-of-date database schema" in str(error):
+            return True
+        status = _status(error)
+        # MLflow's own 404, of a run or a model, has another code than that of a wrong address.
+        if status in (401, 403, 429) or (status is not None and status >= 500):
+            return True
+        if getattr(error, "error_code", None) == "ENDPOINT_NOT_FOUND":
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def _status(error: BaseException) -> int | None:
+    """The HTTP status behind ``error``, or what would be one."""
+    from mlflow.exceptions import MlflowException
+    from requests.exceptions import RequestException
+
+    if isinstance(error, RequestException):
+        return None if error.response is None else error.response.status_code
+    return error.get_http_status_code() if isinstance(error, MlflowException) else None
+
+
+def _advice(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.errno in _UNWRITABLE:
+        return "give yourself the right to use that"
+    if _status(error) in (401, 403):
+        return (
+            "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN,"
+            " of somebody who may use it"
+        )
+    own = "unset that to use the project's own store"
+    return f"start its server, correct MLFLOW_TRACKING_URI, or {own}"
 
 
 @contextlib.contextmanager
