@@ -88,6 +88,15 @@ def test_a_chosen_execution_is_compared_with_plain_passes_too(make_task, tmp_pat
     ):
         plan()
 
+    def broken(_):
+        raise RuntimeError("no kernel")
+
+    monkeypatch.setattr(execution, "_compiled", broken)
+    with pytest.raises(
+        PipelineError, match=r"^train\.execution: .* \(RuntimeError: no kernel\); set"
+    ):
+        plan()
+
 
 def test_only_full_batches_take_the_other_way(monkeypatch):
     net, seen = small_net(), []
@@ -111,6 +120,21 @@ def test_what_cannot_be_compiled_is_said_in_one_line(monkeypatch):
     passes = training_passes(small_net(), COMPILED, images=8, image_size=8)
     with pytest.raises(PipelineError, match=r"compiled is not possible .*no kernel\); set it"):
         passes(pixels())
+
+
+def test_what_was_measured_and_is_not_possible_any_more_gives_way_to_plain_passes(
+    monkeypatch, caplog
+):
+    def broken(_):
+        raise RuntimeError("no kernel\nand a long story")
+
+    monkeypatch.setattr(execution, "_compiled", lambda _: broken)
+    net = small_net()
+    passes = training_passes(net, COMPILED, images=8, image_size=8, chosen=False)
+    with caplog.at_level("WARNING", logger="pipeline"):
+        for _ in range(2):
+            assert torch.equal(passes(pixels()).detach(), logits_of(net, EAGER, pixels()).detach())
+    assert caplog.text.count("no kernel); its passes are plain ones") == 1
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -8,12 +8,13 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from pipeline.errors import PipelineError
+from pipeline.errors import ConfigurationError, PipelineError
 from pipeline.journal import read
 from pipeline.training.checkpoint import CheckpointFolder, hold, snapshot
 from pipeline.training.environment import reproducible
@@ -164,6 +165,46 @@ def test_a_resumed_run_keeps_the_plan_of_its_checkpoint(make_task, tmp_path):
         assert torch.get_num_threads() == threads + 1
     finally:
         torch.set_num_threads(threads)
+
+
+def with_graphs(folder: Path) -> None:
+    """Have the checkpoint say that a GPU's graphs made its epochs."""
+    with hold(folder) as checkpoints:
+        found = checkpoints.load()
+        for path in folder.glob("*.safetensors"):
+            path.unlink()
+        plan = found.state["plan"] | {"execution": "cuda_graphs"}
+        checkpoints.save(replace(found, state=dict(found.state) | {"plan": plan}))
+
+
+def test_a_run_of_graphs_goes_on_without_the_gpu(make_task, tmp_path, caplog):
+    task = make_task(epochs=2, execution="auto")
+    undisturbed = run(task, tmp_path / "undisturbed")
+    with ended_after(1):
+        run(task, tmp_path / "key")
+    with_graphs(tmp_path / "key")
+    with caplog.at_level("WARNING", logger="pipeline"):
+        resumed = run(task, tmp_path / "key")
+    assert "cuda_graphs, which needs a GPU" in caplog.text
+    assert resumed.plan.execution == "eager"
+    assert_same_bits(undisturbed, resumed)
+
+
+def test_a_finished_run_of_graphs_is_taken_over_as_it_was_without_the_gpu(make_task, tmp_path):
+    task = make_task(epochs=1, execution="auto")
+    first = run(task, tmp_path / "key")
+    with_graphs(tmp_path / "key")
+    taken_over = run(task, tmp_path / "key")
+    assert taken_over.plan.execution == "cuda_graphs"
+    assert_same_bits(first, taken_over)
+
+
+def test_a_run_that_is_to_use_graphs_does_not_go_on_without_the_gpu(make_task, tmp_path):
+    with ended_after(1):
+        run(make_task(epochs=2), tmp_path / "key")
+    with_graphs(tmp_path / "key")
+    with pytest.raises(ConfigurationError, match=r"execution: cuda_graphs needs a GPU.* or eager"):
+        run(make_task(epochs=2, execution="cuda_graphs"), tmp_path / "key")
 
 
 def test_a_long_enough_run_measures_its_plan_and_pins_it(make_task, tmp_path, monkeypatch):

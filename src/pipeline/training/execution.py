@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pipeline.console import logger
 from pipeline.errors import PipelineError
 from pipeline.training.environment import release_memory
 from pipeline.training.plan import Execution, Plan
@@ -57,16 +58,20 @@ def _has_compiler() -> bool:
     return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), *names))
 
 
-def training_passes(model: nn.Module, plan: Plan, *, images: int, image_size: int) -> Passes:
+def training_passes(
+    model: nn.Module, plan: Plan, *, images: int, image_size: int, chosen: bool = True
+) -> Passes:
     """The passes of ``model`` by ``plan``; made anew, where they have to be, at the first batch.
 
     Args:
         images: in a full batch.
         image_size: of a full batch.
+        chosen: whether the settings ask for this execution. If so, a batch raises `PipelineError`
+            where it is not possible; otherwise passes are plain then.
     """
     if plan.execution == "eager":
         return partial(outputs_of, model, plan)
-    return _OneShape(model, plan, (images, image_size))
+    return _OneShape(model, plan, (images, image_size), chosen)
 
 
 def logits_of(model: nn.Module, plan: Plan, pixels: Tensor) -> Tensor:
@@ -88,8 +93,8 @@ def _stored(pixels: Tensor, plan: Plan) -> Tensor:
 class _OneShape:
     """Full batches by passes made for them, others by plain ones."""
 
-    def __init__(self, model: nn.Module, plan: Plan, shape: tuple[int, int]) -> None:
-        self._model, self._plan, self._shape = model, plan, shape
+    def __init__(self, model: nn.Module, plan: Plan, shape: tuple[int, int], chosen: bool) -> None:
+        self._model, self._plan, self._shape, self._chosen = model, plan, shape, chosen
         self._made: Passes | None = None
 
     def __call__(self, pixels: Tensor) -> Outputs:
@@ -101,16 +106,23 @@ class _OneShape:
             if self._made is not None:
                 return self._made(pixels)
             try:
-                self._made = _captured(self._model, pixels) if graphs else _compiled(self._model)
-                return self._made(pixels)  # the first batch is what a compiler is started by
+                made = _captured(self._model, pixels) if graphs else _compiled(self._model)
+                outputs = made(pixels)  # the first batch is what a compiler is started by
+                self._made = made
+                return outputs
             except torch.OutOfMemoryError:
                 raise
             except Exception as error:
                 reason = str(error).strip().partition("\n")[0]
-                raise PipelineError(
+                problem = (
                     f"train.execution: {self._plan.execution} is not possible for this network"
-                    f" ({type(error).__name__}: {reason}); set it to auto or eager"
-                ) from error
+                    f" ({type(error).__name__}: {reason})"
+                )
+                if self._chosen:
+                    raise PipelineError(f"{problem}; set it to auto or eager") from error
+            logger.warning("%s; its passes are plain ones", problem)
+            self._made = self._model
+            return self._made(pixels)
 
 
 def _compiled(model: nn.Module) -> Passes:
@@ -141,15 +153,17 @@ def _captured(model: nn.Module, pixels: Tensor) -> Passes:
     """
     release_memory(pixels.device)  # a graph's memory is its own: it can use none that is only kept
     kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    with torch.random.fork_rng([pixels.device]):
-        graphed: Any = torch.cuda.make_graphed_callables(
-            _Wrapper(model),
-            (pixels.clone(memory_format=torch.preserve_format),),
-            allow_unused_input=True,
-        )
-    with torch.no_grad():
-        for buffer, value in kept:
-            buffer.copy_(value)
+    try:
+        with torch.random.fork_rng([pixels.device]):
+            graphed: Any = torch.cuda.make_graphed_callables(
+                _Wrapper(model),
+                (pixels.clone(memory_format=torch.preserve_format),),
+                allow_unused_input=True,
+            )
+    finally:
+        with torch.no_grad():
+            for buffer, value in kept:
+                buffer.copy_(value)
     passes: Passes = graphed
     return passes
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipeline.console import logger, progress
 from pipeline.journal import Journal
-from pipeline.params import VariantParams
+from pipeline.params import TrainParams, VariantParams
 from pipeline.training.checkpoint import (
     Checkpoint,
     CheckpointFolder,
@@ -25,7 +25,7 @@ from pipeline.training.history import Epoch, best_epoch, finished
 from pipeline.training.loop import Trainer
 from pipeline.training.memory import too_large
 from pipeline.training.plan import Plan
-from pipeline.training.probe import plan_for
+from pipeline.training.probe import plan_for, plan_to_go_on
 from pipeline.training.profile import Profile, profile_table
 from pipeline.training.system import system_metrics
 from pipeline.training.task import Task, build_splits
@@ -62,7 +62,7 @@ def fit(
         ranks: the processes that train it together, each of which calls this.
 
     Raises:
-        ConfigurationError: the network cannot be built as ``task`` says.
+        ConfigurationError: the network cannot be built, or not trained here, as ``task`` says.
         DataRefused: a split has too few images to train or to validate on.
         PipelineError: the training diverged, or a batch does not fit into the GPU's memory.
     """
@@ -86,6 +86,8 @@ def _fit(task: Task, folder: CheckpointFolder | None, plans: Path, ranks: Ranks)
         plan = plan_for(task, network, build_trainer, folder=plans, ranks=ranks)
     else:
         plan = Plan(**checkpoint.state["plan"])
+        if not _ended(task.settings, _history(checkpoint)):
+            plan = plan_to_go_on(task, plan, ranks)
     torch.set_num_threads(plan.threads)
     trainer = build_trainer(network, plan, ranks)
     if checkpoint is not None:
@@ -103,7 +105,7 @@ def _fit(task: Task, folder: CheckpointFolder | None, plans: Path, ranks: Ranks)
     for epoch in _epochs(trainer, task.variant, history, journal):
         if best_epoch(history) is epoch:
             best = snapshot(trainer.result)
-        ended = _ended(trainer, history)
+        ended = _ended(trainer.settings, history)
         if folder and (ended or time.monotonic() - saved >= SAVE_EVERY):
             folder.save(_checkpoint(trainer, history, best), keep=1 if ended else 2)
             saved = time.monotonic()
@@ -153,8 +155,7 @@ def training_code(settings: VariantParams) -> list[Path]:
     return [*common, *(file for file in own if file not in common)]
 
 
-def _ended(trainer: Trainer, history: list[Epoch]) -> bool:
-    settings = trainer.settings
+def _ended(settings: TrainParams, history: list[Epoch]) -> bool:
     return finished(history, epochs=settings.epochs, patience=settings.early_stopping)
 
 
@@ -163,11 +164,11 @@ def _epochs(
 ) -> Iterator[Epoch]:
     """Train, journal and add to ``history`` the epochs that are missing there."""
     images, epochs, note = len(trainer.train), trainer.settings.epochs, ""
-    if _ended(trainer, history):
+    if _ended(trainer.settings, history):
         return
     system_metrics(trainer.device)  # the load of the processors is counted from here
     with progress(f"training {variant}", images * (epochs - len(history))) as bar:
-        while not _ended(trainer, history):
+        while not _ended(trainer.settings, history):
             number = len(history)
             began = time.perf_counter()
             train_loss, train_accuracy = trainer.train_epoch(
@@ -193,7 +194,7 @@ def _epochs(
 def _checkpoint(trainer: Trainer, history: list[Epoch], best: Mapping[str, Tensor]) -> Checkpoint:
     """What `_restore` needs; of a finished training that is the best weights alone."""
     parts: dict[str, Mapping[str, Tensor]] = {"best": best}
-    if not _ended(trainer, history):
+    if not _ended(trainer.settings, history):
         parts["optimizer"] = trainer.optimizer.state()
         if best_epoch(history) is not history[-1]:
             parts["result"] = snapshot(trainer.result)
@@ -220,4 +221,8 @@ def _restore(trainer: Trainer, checkpoint: Checkpoint) -> tuple[list[Epoch], dic
         trainer.model.load_state_dict(parts["model"])
     if parts["optimizer"]:  # a finished training has kept none
         trainer.optimizer.restore(parts["optimizer"])
-    return [Epoch(**epoch) for epoch in checkpoint.state["history"]], parts["best"]
+    return _history(checkpoint), parts["best"]
+
+
+def _history(checkpoint: Checkpoint) -> list[Epoch]:
+    return [Epoch(**epoch) for epoch in checkpoint.state["history"]]

@@ -101,7 +101,11 @@ class Trainer:
             self.optimizer.loss_scale = LossScale(self.device)
         full_batch = torch.arange(min(settings.batch_size, self._images_per_epoch))
         self._passes = training_passes(
-            self.model, plan, images=len(ranks.part(full_batch)), image_size=settings.image_size
+            self.model,
+            plan,
+            images=len(ranks.part(full_batch)),
+            image_size=settings.image_size,
+            chosen=settings.execution != "auto",
         )
         self.average = None if settings.ema is None else Average(self.model, decay=settings.ema)
         self._frozen_norms = frozen_norms(self.model)

@@ -5,20 +5,21 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from pipeline.errors import ConfigurationError
+from pipeline.console import logger
+from pipeline.errors import ConfigurationError, PipelineError
 from pipeline.training.autotune import Asked, choose_plan
 from pipeline.training.distributed import Ranks
 from pipeline.training.environment import release_memory
 from pipeline.training.execution import EXECUTIONS, disagreement, obstacle
 from pipeline.training.loop import Trainer
 from pipeline.training.objective import cross_entropy
-from pipeline.training.plan import Plan
+from pipeline.training.plan import Execution, Plan
 from pipeline.training.race import Step, Unusable
 from pipeline.training.task import Task
 from pipeline.vision.models import Classifier
@@ -55,19 +56,9 @@ def plan_for(
         return Plan(**json.loads(ranks.from_first(b"")))
     settings, packed = task.settings, task.packed
     images = _images(task, ranks)
-    obstacles = {
-        execution: obstacle(
-            execution,
-            task.device,
-            processes=ranks.size,
-            accumulation=settings.gradient_accumulation,
-        )
-        for execution in EXECUTIONS
-    }
+    obstacles = {execution: _obstacle(task, execution, ranks) for execution in EXECUTIONS}
     if settings.execution != "auto" and (reason := obstacles[settings.execution]):
-        raise ConfigurationError(
-            f"params.yaml: {task.where}.execution: {settings.execution} {reason}; set it to auto"
-        )
+        raise _impossible(task, reason)
 
     def make_scratch(plan: Plan) -> tuple[Trainer, Tensor]:
         scratch = build_trainer(copy.deepcopy(network), plan)
@@ -101,6 +92,8 @@ def plan_for(
         try:
             _check(*make_scratch(plan))
         except Unusable as reason:
+            if isinstance(reason.__cause__, PipelineError):
+                raise reason.__cause__ from None  # which says all of it
             raise ConfigurationError(
                 f"params.yaml: {task.where}.execution: {settings.execution} cannot be used for this"
                 f" network ({reason}); set it to auto or eager"
@@ -108,6 +101,36 @@ def plan_for(
     release_memory(task.device)
     ranks.from_first(json.dumps(asdict(plan)).encode())
     return plan
+
+
+def plan_to_go_on(task: Task, plan: Plan, ranks: Ranks) -> Plan:
+    """The ``plan`` of a checkpoint; with plain passes where its execution is not possible here.
+
+    Raises:
+        ConfigurationError: it is not, and the settings ask for it.
+    """
+    reason = _obstacle(task, plan.execution, ranks)
+    if reason is None:
+        return plan
+    if task.settings.execution != "auto":
+        raise _impossible(task, reason)
+    logger.warning(
+        "%s: its earlier epochs were trained with execution: %s, which %s; it goes on with eager",
+        *(task.variant, plan.execution, reason),
+    )
+    return replace(plan, execution="eager")
+
+
+def _obstacle(task: Task, execution: Execution, ranks: Ranks) -> str | None:
+    accumulation = task.settings.gradient_accumulation
+    return obstacle(execution, task.device, processes=ranks.size, accumulation=accumulation)
+
+
+def _impossible(task: Task, reason: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"params.yaml: {task.where}.execution: {task.settings.execution} {reason}; set it to auto"
+        " or eager, which begins the training anew"
+    )
 
 
 def _batch(task: Task, ranks: Ranks) -> int:
