@@ -163,6 +163,7 @@ def evaluation_metrics(path: Path) -> dict[str, float]:
 
     ``test_…`` are of the test images. Those of the validation images are called ``best_val_…``:
     they are of the weights after the best epoch, while ``val_…`` is the curve over all epochs.
+    Characters of a class that MLflow does not take become ``_``, see `_class_names`.
     """
     measured = read_json(path)
     flat: dict[str, float | None] = {}
@@ -170,15 +171,30 @@ def evaluation_metrics(path: Path) -> dict[str, float]:
         metrics = {**measured.get(split, {}), **measured.get("calibration", {}).get(split, {})}
         for name, interval in metrics.items():
             flat |= _interval(f"{prefix}_{name}", interval)
-        for label, found in measured.get("per_class", {}).get(split, {}).items():
+        by_class = measured.get("per_class", {}).get(split, {})
+        names = _class_names(by_class)
+        for label, found in by_class.items():
             for name in ("precision", "recall"):
-                key = re.sub(r"[^\w.\- ]", "_", f"{prefix}_{name}_{label}", flags=re.ASCII)
-                flat |= _interval(key, found[name])
+                flat |= _interval(f"{prefix}_{name}_{names[label]}", found[name])
     return {k: v for k, v in flat.items() if v is not None and math.isfinite(v)}
 
 
 def now_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+def _class_names(labels: Iterable[str]) -> dict[str, str]:
+    """Each class by a name for MLflow; those that would be one are numbered from the second on."""
+    plain = {label: re.sub(r"[^\w.\- ]", "_", label) for label in labels}
+    names, taken = dict[str, str](), set[str]()
+    for label in sorted(plain, key=lambda label: plain[label] != label):  # whole names stay
+        name, number = plain[label], 1
+        while not taken.isdisjoint({name, f"{name}_low", f"{name}_high"}):
+            number += 1
+            name = f"{plain[label]}_{number}"
+        names[label] = name
+        taken |= {name, f"{name}_low", f"{name}_high"}
+    return names
 
 
 def _interval(key: str, interval: Mapping[str, float | None]) -> dict[str, float | None]:
