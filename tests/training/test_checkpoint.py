@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from pipeline.errors import Busy
+from pipeline.training import checkpoint as module
 from pipeline.training.checkpoint import (
     Checkpoint,
     CheckpointFolder,
@@ -184,6 +186,51 @@ def test_prune_keeps_the_folders_used_last(tmp_path):
         pass
     prune(tmp_path, keep=3)
     assert {path.name for path in tmp_path.iterdir()} == {"key4", "key0", "key1"}
+
+
+@pytest.fixture
+def pruned_by_another(monkeypatch):
+    """Folders that vanish between being found and being locked, the first time."""
+    lock, seen = module._try_lock, set[Path]()
+
+    def try_lock(folder: Path):
+        if folder not in seen:
+            seen.add(folder)
+            shutil.rmtree(folder)
+        return lock(folder)
+
+    monkeypatch.setattr(module, "_try_lock", try_lock)
+
+
+@pytest.mark.usefixtures("pruned_by_another")
+def test_two_may_prune_at_once(tmp_path):
+    for name in ("key0", "key1"):
+        (tmp_path / name).mkdir()
+    prune(tmp_path, keep=0)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("pruned_by_another")
+def test_a_folder_that_is_pruned_as_its_training_starts_is_made_again(tmp_path):
+    with hold(tmp_path / "key") as folder:
+        folder.save(checkpoint(1))
+        assert_is(folder.load(), 1)
+
+
+def test_a_folder_that_vanishes_as_it_is_looked_at_is_passed_over(tmp_path, monkeypatch):
+    for name in ("key0", "key1"):
+        (tmp_path / name).mkdir()
+    is_dir = Path.is_dir
+
+    def vanishing(path: Path) -> bool:
+        there = is_dir(path)
+        if path.name == "key0":
+            path.rmdir()
+        return there
+
+    monkeypatch.setattr(Path, "is_dir", vanishing)
+    prune(tmp_path, keep=0)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_key_follows_everything_that_shapes_a_training(tmp_path):

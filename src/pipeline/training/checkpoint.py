@@ -142,6 +142,7 @@ def hold(path: Path, *, patience: float = 15.0) -> Iterator[CheckpointFolder]:
         Busy: another trainer keeps holding it.
     """
     deadline = time.monotonic() + patience
+    path.mkdir(parents=True, exist_ok=True)
     while (lock := _try_lock(path)) is None:
         if time.monotonic() > deadline:
             raise Busy(
@@ -149,6 +150,7 @@ def hold(path: Path, *, patience: float = 15.0) -> Iterator[CheckpointFolder]:
                 " wait until it ends, then run again to take over its result"
             )
         time.sleep(0.1)
+        path.mkdir(parents=True, exist_ok=True)  # `prune` may have removed it
     with lock:
         os.utime(path)  # `prune` goes by it
         for torn in path.glob(".*.safetensors"):
@@ -157,23 +159,30 @@ def hold(path: Path, *, patience: float = 15.0) -> Iterator[CheckpointFolder]:
 
 
 def prune(checkpoints: Path, *, keep: int = FOLDERS_KEPT) -> None:
-    """Remove the folders under ``checkpoints`` but the ``keep`` last used and those in use."""
-    folders = sorted(
-        (path for path in checkpoints.iterdir() if path.is_dir()),
-        key=lambda path: path.stat().st_mtime_ns,
-        reverse=True,
-    )
-    for folder in folders[keep:]:
+    """Remove the folders under ``checkpoints`` but the ``keep`` last used and those in use.
+
+    Another process may do so at the same time.
+    """
+    used = dict[Path, int]()
+    for path in checkpoints.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if path.is_dir():
+                used[path] = path.stat().st_mtime_ns
+    for folder in sorted(used, key=used.__getitem__, reverse=True)[keep:]:
         if lock := _try_lock(folder):
             with lock:
-                shutil.rmtree(folder)
+                # Its training may start meanwhile, and make in it what it needs.
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _try_lock(folder: Path) -> IO[bytes] | None:
-    """The open, locked file ``lock`` in ``folder``, which is made; None where another holds it."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """The open, locked file ``lock`` in ``folder``; None where another holds it or the folder is
+    gone."""
     path = folder / "lock"
-    file = path.open("ab")
+    try:
+        file = path.open("ab")
+    except FileNotFoundError:
+        return None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # Between our opening and locking it, `prune` may have removed the folder.
