@@ -47,8 +47,9 @@ def _pin_plan(task: Task, plans: Path) -> None:
     usual = replace(task, settings=task.settings.model_copy(update={"epochs": USUAL_EPOCHS}))
     train, val = build_splits(usual)
 
-    def build_trainer(model: Classifier, plan: Plan) -> Trainer:
-        return Trainer(model, usual.settings, plan, usual.policy, train=train, val=val)
+    def build_trainer(model: Classifier, plan: Plan, batch_size: int) -> Trainer:
+        settings = usual.settings.model_copy(update={"batch_size": batch_size})
+        return Trainer(model, settings, plan, usual.policy, train=train, val=val)
 
     plan_for(usual, usual.network(), build_trainer, folder=plans, ranks=ALONE)
 

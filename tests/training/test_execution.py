@@ -73,7 +73,7 @@ def test_a_chosen_execution_is_compared_with_plain_passes_too(make_task, tmp_pat
     train, val = build_splits(task)
 
     def plan() -> Plan:
-        def build_trainer(model, plan):
+        def build_trainer(model, plan, _):
             return task.trainer(model, task.settings, plan, task.policy, train=train, val=val)
 
         return probe.plan_for(

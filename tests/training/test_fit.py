@@ -17,12 +17,14 @@ import torch
 from pipeline.errors import ConfigurationError, PipelineError
 from pipeline.journal import read
 from pipeline.training.checkpoint import CheckpointFolder, hold, snapshot
+from pipeline.training.distributed import ALONE, Ranks
 from pipeline.training.environment import reproducible
 from pipeline.training.fit import Fitted, fit
 from pipeline.training.task import Task
 from tests.training.ending import Ended, ended_after
 
 EPOCHS = 4
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
@@ -167,6 +169,34 @@ def test_a_resumed_run_keeps_the_plan_of_its_checkpoint(make_task, tmp_path):
         torch.set_num_threads(threads)
 
 
+class Two(Ranks):
+    """The first of two processes, the other of which does nothing."""
+
+    size = 2
+
+    def part(self, batch):
+        return batch[: len(batch) // 2]
+
+
+@pytest.mark.parametrize(("ranks", "batch_size"), [(Two(CPU), 16), (ALONE, 64)])
+def test_the_passes_that_are_measured_are_those_of_the_plan(
+    make_task, tmp_path, monkeypatch, ranks, batch_size
+):
+    monkeypatch.setattr("pipeline.training.race.SHARE", 10.0)
+    monkeypatch.setattr("pipeline.training.execution._has_compiler", lambda: True)
+    compiled = list[int]()
+    monkeypatch.setattr(
+        "pipeline.training.execution._compiled",
+        lambda model: lambda batch: (compiled.append(len(batch)), model(batch))[1],
+    )
+    monkeypatch.setattr("pipeline.training.probe._check", lambda *_: None)
+    monkeypatch.setattr("pipeline.training.fit._epochs", lambda *_: [])
+    task = make_task(epochs=1, memory_format="auto", execution="compiled", batch_size=batch_size)
+    with reproducible(CPU), hold(tmp_path / "key") as checkpoints:
+        fit(task, checkpoints, plans=tmp_path / "plans", ranks=ranks)
+    assert set(compiled) == {8}
+
+
 def with_graphs(folder: Path) -> None:
     """Have the checkpoint say that a GPU's graphs made its epochs."""
     with hold(folder) as checkpoints:
@@ -267,6 +297,7 @@ from pipeline.data.pack import Packed
 from pipeline.params import load
 from pipeline.training.checkpoint import hold
 from pipeline.training import fit as module
+from pipeline.training.distributed import ALONE, Ranks
 from pipeline.training.environment import reproducible
 from pipeline.training.fit import fit
 from pipeline.training.task import Task

@@ -76,20 +76,21 @@ def _fit(task: Task, folder: CheckpointFolder | None, plans: Path, ranks: Ranks)
     network = task.network()
     train, val = build_splits(task)
 
-    def build_trainer(model: Classifier, plan: Plan, ranks: Ranks = ALONE) -> Trainer:
-        return task.trainer(
-            model, task.settings, plan, task.policy, train=train, val=val, ranks=ranks
-        )
+    def scratch_trainer(model: Classifier, plan: Plan, batch_size: int) -> Trainer:
+        settings = task.settings.model_copy(update={"batch_size": batch_size})
+        return task.trainer(model, settings, plan, task.policy, train=train, val=val)
 
     history, best = list[Epoch](), snapshot(network)
     if checkpoint is None:
-        plan = plan_for(task, network, build_trainer, folder=plans, ranks=ranks)
+        plan = plan_for(task, network, scratch_trainer, folder=plans, ranks=ranks)
     else:
         plan = Plan(**checkpoint.state["plan"])
         if not _ended(task.settings, _history(checkpoint)):
             plan = plan_to_go_on(task, plan, ranks)
     torch.set_num_threads(plan.threads)
-    trainer = build_trainer(network, plan, ranks)
+    trainer = task.trainer(
+        network, task.settings, plan, task.policy, train=train, val=val, ranks=ranks
+    )
     if checkpoint is not None:
         history, best = _restore(trainer, checkpoint)
         logger.info(

@@ -36,7 +36,7 @@ STEPS = 1000
 def plan_for(
     task: Task,
     network: Classifier,
-    build_trainer: Callable[[Classifier, Plan], Trainer],
+    build_trainer: Callable[[Classifier, Plan, int], Trainer],
     *,
     folder: Path,
     ranks: Ranks,
@@ -45,7 +45,7 @@ def plan_for(
 
     Args:
         network: as its training begins; it stays as it is.
-        build_trainer: for scratch copies of it.
+        build_trainer: for a scratch copy of it, a plan and the images of a full batch.
         folder: of what was measured, see `choose_plan`.
 
     Raises:
@@ -61,7 +61,7 @@ def plan_for(
         raise _impossible(task, reason)
 
     def make_scratch(plan: Plan) -> tuple[Trainer, Tensor]:
-        scratch = build_trainer(copy.deepcopy(network), plan)
+        scratch = build_trainer(copy.deepcopy(network), plan, images)
         return scratch, torch.arange(images, device=scratch.train.images.index_device)
 
     def make_step(plan: Plan) -> Step:
