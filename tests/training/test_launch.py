@@ -19,6 +19,7 @@ from pipeline.training.launch import FOLDER, join, launch, processes_to_launch
 
 PROJECT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
+RANKS = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
 
 # Processes without PyTorch, which start in an instant. Each leaves its id, then does as told.
 WORK = """
@@ -132,9 +133,26 @@ def test_how_many_processes_there_are_to_start(monkeypatch):
     assert processes_to_launch(1, gpu, name="cuda:0") == 1
     assert processes_to_launch(3, CPU, name="cpu") == 3
     # One that torchrun has started starts no others.
-    monkeypatch.setenv("RANK", "0")
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name, value in {**RANKS, "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
     assert processes_to_launch(3, CPU, name="cpu") == 1
+
+
+def test_ranks_that_no_torchrun_has_set_are_refused_by_what_they_lack(monkeypatch):
+    for name, value in RANKS.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match=r"but not LOCAL_RANK; start .* torchrun"):
+        processes_to_launch(1, CPU, name="cpu")
+    monkeypatch.delenv("LOCAL_WORLD_SIZE")
+    with (
+        pytest.raises(ConfigurationError, match="not LOCAL_RANK and LOCAL_WORLD_SIZE;"),
+        join(CPU),
+    ):
+        pass
+    monkeypatch.setenv("WORLD_SIZE", "1")  # a cluster's job that is a single process
+    assert processes_to_launch(3, CPU, name="cpu") == 3
+    with join(CPU) as ranks:
+        assert ranks.size == 1
 
 
 def test_several_processes_on_one_named_gpu_are_refused():
@@ -144,7 +162,7 @@ def test_several_processes_on_one_named_gpu_are_refused():
 
 def test_more_processes_than_gpus_are_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}.items():
+    for name, value in {**RANKS, "LOCAL_RANK": "0"}.items():
         monkeypatch.setenv(name, value)
     with (
         pytest.raises(ConfigurationError, match=r"train\.processes: 2 processes .* finds 1 GPUs"),

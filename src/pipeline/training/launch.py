@@ -40,8 +40,23 @@ _LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 
 
 def launched() -> bool:
-    """Whether this process is one of several that ``torchrun`` or `launch` has started."""
-    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+    """Whether this process is one of several that ``torchrun`` or `launch` has started.
+
+    Raises:
+        ConfigurationError: the environment says so, and lacks what these set.
+    """
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        return False
+    missing = [name for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE") if name not in os.environ]
+    if missing and os.environ["WORLD_SIZE"] == "1":  # as some clusters say of every job
+        return False
+    if missing:
+        raise ConfigurationError(
+            "the environment has RANK and WORLD_SIZE, as of one of several processes, but not"
+            f" {' and '.join(missing)}; start the training with torchrun, which sets all four, or"
+            " unset these two to train in this process alone"
+        )
+    return True
 
 
 def processes_to_launch(
@@ -55,7 +70,7 @@ def processes_to_launch(
         name: the setting ``train.device``; where it says which GPU, there is one process.
 
     Raises:
-        ConfigurationError: several processes are to share the GPU that is named.
+        ConfigurationError: several processes are to share the GPU that is named, or see `launched`.
     """
     if launched():
         return 1
@@ -78,7 +93,7 @@ def join(device: torch.device) -> Iterator[Ranks]:
         device: as the settings name it; of several GPUs each process takes its own.
 
     Raises:
-        ConfigurationError: this machine has fewer GPUs than processes.
+        ConfigurationError: this machine has fewer GPUs than processes, or see `launched`.
     """
     if not launched():
         yield Ranks(device)
