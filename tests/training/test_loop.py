@@ -11,6 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pipeline.errors import DataRefused, PipelineError
 from pipeline.training.checkpoint import snapshot
+from pipeline.training.distributed import Ranks
 from pipeline.training.history import Epoch, best_epoch
 from pipeline.training.task import build_splits
 from pipeline.vision.batches import Images
@@ -105,6 +106,24 @@ def test_validation_changes_nothing(make_trainer):
     first = trainer.validate()
     assert trainer.validate() == first
     assert all(torch.equal(before[name], value) for name, value in snapshot(trainer.model).items())
+
+
+class Idle(Ranks):
+    """A process to which no validation image falls."""
+
+    def part(self, batch):
+        return batch[:0]
+
+    def gather(self, rows, count):
+        assert len(rows) == 0
+        return rows.new_zeros((count, *rows.shape[1:]))  # as the others' are added to
+
+
+def test_a_process_without_validation_images_asks_no_network(make_task):
+    trainer = trainer_of(make_task(), ranks=Idle(torch.device("cpu")))
+    trainer.model.register_forward_pre_hook(lambda *_: pytest.fail("was given no image"))
+    loss, _, _ = trainer.validate()
+    assert loss == pytest.approx(math.log(2))
 
 
 def test_learning_rate_spans_all_epochs(make_trainer):

@@ -302,11 +302,13 @@ class Trainer:
         """
         model, images = self.result.eval(), self.val.images
         own = self.ranks.part(torch.arange(len(self.val), device=images.index_device))
-        parts = [
-            logits_of(model, self.plan, images.take(positions))
+        parts = [torch.zeros(0, self.val.num_classes, device=self.device)]
+        parts += [
+            logits_of(model, self.plan, images.take(positions)).float()
             for positions in torch.split(own, VALIDATION_BATCH)
+            if len(positions)  # not every network takes an empty batch
         ]
-        logits = self.ranks.gather(torch.cat(parts).float(), len(self.val))  # (N, K)
+        logits = self.ranks.gather(torch.cat(parts), len(self.val))  # (N, K)
         labels = self._labels(images.targets, self.val.weights, self.val.mass)
         loss = labels.cross_entropy(logits).item()
         if not math.isfinite(loss):

@@ -76,7 +76,7 @@ class UnlabelledTrainer(Trainer):
         model = self.result.eval()
         own = self.ranks.part(torch.arange(count, device=split.images.index_device))
         values = [torch.zeros(0, device=self.device)]
-        for positions in torch.split(own, VALIDATION_BATCH):
+        for positions in torch.split(own, VALIDATION_BATCH) if len(own) else ():
             pixels = split.images.take(positions)
             values.append(of(outputs_of(model, self.plan, pixels), pixels))
         return self.ranks.gather(torch.cat(values), count).double().mean().item()
