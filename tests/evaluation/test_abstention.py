@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from pipeline.evaluation.abstention import AURC, risk_coverage
+from pipeline.evaluation.abstention import AURC, find, risk_coverage
 from pipeline.vision.metrics import Drawn, Sample
-from tests.evaluation.synthetic import make_sample
+from tests.evaluation.synthetic import make_evaluated, make_params, make_sample
 
 
 def sample_of(confidence: list[float], right: list[int]) -> Sample:
@@ -45,6 +47,16 @@ def test_the_area_of_a_resample_is_that_of_its_images():
     for row, area in zip(counts, areas, strict=True):
         repeated = sample[np.repeat(np.arange(60), row.astype(int))]
         assert area == pytest.approx(AURC.of(repeated), abs=1e-6)
+
+
+def test_the_verdict_speaks_of_abstention_only_where_some_images_are_left_out(tmp_path):
+    evaluated = make_evaluated(make_params(tmp_path))
+    (point,) = find(evaluated).points
+    assert "least sure of" in point.text
+    samples = evaluated.predictions.samples
+    surest = sample_of([0.999] * 5 + [0.998], [1, 1, 1, 1, 1, 0])
+    predictions = replace(evaluated.predictions, samples=samples | {"test": surest})
+    assert find(replace(evaluated, predictions=predictions)).points == ()
 
 
 def test_of_no_images_there_is_no_area():

@@ -123,7 +123,8 @@ def _abstaining(val: Sample, test: Sample, wanted: float, evaluated: Evaluated) 
 
 def _points(steps: list[Abstaining]) -> tuple[Point, ...]:
     everything, some = steps[0], next(step for step in steps if step.wanted == 0.8)
-    if everything.accuracy.value in {None, 1.0} or some.accuracy.value is None:
+    nothing_to_say = some.coverage == 1.0 or some.accuracy.value is None
+    if everything.accuracy.value in {None, 1.0} or nothing_to_say:
         return ()
     text = (
         f"Without the {percent(1.0 - some.coverage, 0)} of images it is least sure of, it is right"
