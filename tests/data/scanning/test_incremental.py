@@ -225,18 +225,24 @@ def test_a_damaged_cache_is_as_none(data, pattern, damage, monkeypatch):
     assert [task.file_name for task in seen] == listed.to_pylist()
 
 
-def test_what_was_read_before_an_interruption_is_remembered(tmp_path, monkeypatch):
-    data = tmp_path / "data"
-    for seed, name in enumerate(NAMES):
-        write(data / name, seed % 4)
+def interrupted(data: Path, monkeypatch: pytest.MonkeyPatch, of: object, function: str) -> None:
+    """A scan that Ctrl-C meets in ``function``."""
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(incremental, "near_clusters", stop)
+        patched.setattr(of, function, stop)
         with pytest.raises(KeyboardInterrupt):
             rescan(data, NAMES)
+
+
+def test_what_was_read_before_an_interruption_is_remembered(tmp_path, monkeypatch):
+    data = tmp_path / "data"
+    for seed, name in enumerate(NAMES):
+        write(data / name, seed % 4)
+
+    interrupted(data, monkeypatch, incremental, "near_clusters")
     monkeypatch.setattr(subprocess, "Popen", None)
     table, read = rescan(data, NAMES)
     assert not read
@@ -249,13 +255,7 @@ def test_an_interruption_before_anything_was_read_leaves_nothing_behind(tmp_path
     for seed, name in enumerate(NAMES):
         write(data / name, seed)
 
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Pool, "measure", stop)
-        with pytest.raises(KeyboardInterrupt):
-            rescan(data, NAMES)
+    interrupted(data, monkeypatch, Pool, "measure")
     assert list((tmp_path / "cache").iterdir()) == []
     _, read = rescan(data, NAMES)
     assert set(read) == set(NAMES)

@@ -6,7 +6,8 @@ import contextlib
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
@@ -23,7 +24,7 @@ _CONNECT, _SILENCE = 30, 120
 """Seconds until a connection that does not come about, or falls silent, is given up."""
 _DEEPEST = 32
 _WAITS = (0.5, 2.0, 8.0)
-"""Seconds before each further try to get a file."""
+"""Seconds before each further try to get a file or a listing."""
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
 """Answers of HTTP that may be others in a moment."""
 
@@ -71,7 +72,8 @@ class Remote:
         while folders:
             folder = folders.pop()
             with self._named_errors():
-                found = sorted(self._files.ls(folder, detail=True), key=lambda info: info["name"])
+                entries = _patiently(partial(self._files.ls, folder, detail=True))
+                found = sorted(entries, key=lambda info: info["name"])
             for info in found:
                 path = str(info["name"])
                 if path.strip("/") == folder.strip("/"):
@@ -101,7 +103,7 @@ class Remote:
         """
         try:
             with self._named_errors():
-                self._copy(path, target, most)
+                _patiently(partial(self._copy, path, target, most))
             if size and target.stat().st_size != size:
                 raise PipelineError(
                     f"'{self.shown}': {redacted(path)!r} came with {target.stat().st_size:,} of"
@@ -112,7 +114,6 @@ class Remote:
             raise
 
     def _copy(self, path: str, target: Path, most: int) -> None:
-        """Copy the file, again after a while where the server or the connection failed."""
         from fsspec.callbacks import Callback
 
         remote, got = self, 0
@@ -127,17 +128,11 @@ class Remote:
                     what = f"{redacted(path)!r} has more than {most:,} bytes"
                     raise DataRefused(beyond(remote.shown, what, key, remote._limits))
 
-        for wait in (*_WAITS, None):
-            try:
-                self._files.get_file(path, str(target), callback=Counted())
-            except Exception as error:
-                if wait is None or not _passes(error):
-                    raise
-                self._add(-got)
-                got = 0
-                time.sleep(wait)
-            else:
-                return
+        try:
+            self._files.get_file(path, str(target), callback=Counted())
+        except Exception:
+            self._add(-got)  # it may be tried again
+            raise
 
     def _add(self, count: int) -> None:
         with self._lock:
@@ -172,6 +167,18 @@ class Remote:
             for form in {secret, unquote(secret or "")} - {None, ""}:
                 text = text.replace(str(form), "***")
         return redacted(text)
+
+
+def _patiently(ask: Callable[[], Any]) -> Any:
+    """What ``ask`` gives; asked again after a while where server or connection failed."""
+    for wait in _WAITS:
+        try:
+            return ask()
+        except Exception as error:
+            if not _passes(error):
+                raise
+        time.sleep(wait)
+    return ask()
 
 
 def _passes(error: Exception) -> bool:

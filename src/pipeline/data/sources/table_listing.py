@@ -67,16 +67,17 @@ def named_files(table: Table, shown: str) -> dict[str, int]:
 def _file_names(folder: Path, shown: str, table: Table) -> list[str]:
     names = named_files(table, shown)
     resolved: dict[Path, bool] = {}
-    files = {name: _file(folder, name, resolved) for name in names}
-    missing = [name for name, found in files.items() if found is None]
-    if missing:
+    files = [_file(folder, name, resolved) for name in names]
+    present = [file for file in files if file is not None]
+    if len(present) < len(names):
+        missing = [name for name, file in zip(names, files, strict=True) if file is None]
         first = [f"'{name}' (line {names[name]}{_near(folder / name)})" for name in missing[:5]]
         more = f" and {len(missing) - 5:,} more" if len(missing) > 5 else ""
         raise DataRefused(
             f"{shown}: {len(missing):,} of {len(names):,} files are missing:"
             f" {', '.join(first)}{more}; add the files, or remove the rows"
         )
-    return [found or "" for found in files.values()]
+    return present
 
 
 def _file(folder: Path, name: str, resolved: dict[Path, bool]) -> str | None:

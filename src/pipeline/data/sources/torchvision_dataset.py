@@ -94,7 +94,7 @@ def read(request: Request) -> Listing:
             f"'{request.shown}': no data set of that name"
             f"{did_you_mean(name, _KNOWN) or ';'} there are {', '.join(_KNOWN)}"
         )
-    known, root = _KNOWN[name], request.cache / "torchvision" / name
+    known, root = _KNOWN[name], _root(request, name)
     if not root.is_dir() or not any(root.iterdir()):
         _download(request, name, known, root)
     parts = {split: _load(request, name, root, options) for split, options in known.splits.items()}
@@ -121,16 +121,17 @@ def _download(request: Request, name: str, known: _Known, root: Path) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     try:
         for options in known.splits.values():
-            _load(request, name, partial, options, shown=root)
-        shutil.rmtree(root, ignore_errors=True)
+            _load(request, name, partial, options)
         partial.rename(root)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _load(
-    request: Request, name: str, root: Path, options: _Options, *, shown: Path | None = None
-) -> Any:
+def _root(request: Request, name: str) -> Path:
+    return request.cache / "torchvision" / name
+
+
+def _load(request: Request, name: str, root: Path, options: _Options) -> Any:
     from torchvision import datasets
     from torchvision.datasets.utils import download_and_extract_archive
 
@@ -140,7 +141,7 @@ def _load(
         if issubclass(kind, datasets.CIFAR10):
             # It unpickles: its archive, then each file in it, has to be the one torchvision knows.
             if any(wrong_files(kind, root)):
-                logger.info("downloading %s to %s", request.shown, shown or root)
+                logger.info("downloading %s to %s", request.shown, root)
                 download_and_extract_archive(kind.url, str(root), None, kind.filename, kind.tgz_md5)
             check_pinned(kind, root, request.shown)
             return kind(str(root), download=False, **options)
@@ -149,7 +150,7 @@ def _load(
         cause = " ".join(str(e).split())[:300]
         raise PipelineError(
             f"'{request.shown}': cannot be downloaded ({cause}); try again where there is a"
-            f" network, or put its files below {shown or root}"
+            f" network, or put its files below {_root(request, name)}"
         ) from e
 
 
