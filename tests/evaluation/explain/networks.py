@@ -8,11 +8,26 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipeline.vision.models import Classifier, build
+
 SIDE = 16
 CLASSES = 3
 
 SMALL_SWIN = {"depths": [1, 1, 1, 1], "embed_dim": 8, "num_heads": [1, 1, 1, 1]}
 """The arguments of timm's Swin, whose maps lie channels last."""
+
+
+def of_library(model: str, architecture: dict[str, Any]) -> Classifier:
+    """One of timm's or torchvision's for coloured images of 64 px and two classes."""
+    return build(
+        model,
+        channels=3,
+        num_classes=2,
+        image_size=64,
+        architecture=architecture,
+        mean=(0.5,) * 3,
+        std=(0.2,) * 3,
+    )
 
 
 class Plain(nn.Module):

@@ -21,6 +21,7 @@ from tests.evaluation.explain.networks import (
     Plain,
     Residual,
     Reused,
+    of_library,
     trained,
 )
 from tests.evaluation.explain.pasted import SIDE
@@ -98,15 +99,7 @@ def test_maps_that_lie_channels_last_are_turned():
 def test_the_last_layer_of_a_librarys_network_has_its_units_as_channels(
     model, architecture, layer, shape
 ):
-    network = build(
-        model,
-        channels=3,
-        num_classes=2,
-        image_size=64,
-        architecture=architecture,
-        mean=(0.5,) * 3,
-        std=(0.2,) * 3,
-    )
+    network = of_library(model, architecture)
     assert list(feature_layers(network, torch.rand(1, 3, 64, 64)).items())[-1] == (layer, shape)
 
 

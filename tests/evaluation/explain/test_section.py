@@ -17,8 +17,7 @@ from pipeline.evaluation.explain.section import NEIGHBOURS, STRONGEST, find, som
 from pipeline.evaluation.page import render_page
 from pipeline.evaluation.section import Evaluated
 from pipeline.params import ExplainParams
-from pipeline.vision.models import build
-from tests.evaluation.explain.networks import SMALL_SWIN, Dense
+from tests.evaluation.explain.networks import SMALL_SWIN, Dense, of_library
 from tests.evaluation.synthetic import QUICK, make_evaluated, make_params
 
 
@@ -100,15 +99,7 @@ def test_a_method_that_does_not_apply_is_named_with_the_reason(tmp_path):
 def test_units_of_a_network_whose_maps_lie_channels_last_are_its_channels(tmp_path):
     subject = evaluated(tmp_path, channels=3, methods=[], steps=1)
     model = "timm:swin_tiny_patch4_window7_224"
-    network = build(
-        model,
-        channels=3,
-        num_classes=2,
-        image_size=64,
-        architecture=SMALL_SWIN,
-        mean=(0.5,) * 3,
-        std=(0.2,) * 3,
-    ).to(subject.device)
+    network = of_library(model, SMALL_SWIN).to(subject.device)
     card = replace(subject.card, model=model, image_size=64)
     found = find(replace(subject, classifier=network, card=card))
     assert found.values["maps"][0] | {"picture": ""} == {
