@@ -29,8 +29,14 @@ CASES = (
 """Method, peer, network, images at a time."""
 
 
-def rows(repeats: int = 5, images: int | None = None) -> list[dict[str, Any]]:
-    """A row for each method and peer; ``images`` makes the batches smaller."""
+def rows(
+    repeats: int = 5, images: int | None = None, seconds: float = 3.0
+) -> list[dict[str, Any]]:
+    """A row for each method and peer.
+
+    A timing repeats its call for ``seconds``: one call is short enough for another process to
+    double it. ``images`` makes the batches smaller.
+    """
     table = []
     for method, peer, model, batch in CASES:
         case = {
@@ -40,6 +46,7 @@ def rows(repeats: int = 5, images: int | None = None) -> list[dict[str, Any]]:
             "side": SIDE,
             "images": min(images or batch, batch),
             "repeats": repeats,
+            "seconds": seconds,
         }
         ours, theirs = _measured(case)
         table.append(

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 import warnings
@@ -32,16 +33,22 @@ def main() -> None:
         "theirs": PEERS[case["peer"]](case["method"], network, images, targets),
     }
     for call in calls.values():
-        call()  # warm
+        _seconds(call, 1)  # warm
+    number = max(1, math.ceil(case["seconds"] / min(_seconds(call, 1) for call in calls.values())))
     speeds: dict[str, list[float]] = {name: [] for name in calls}
     for i in range(case["repeats"]):
         for name in list(calls)[:: 1 if i % 2 else -1]:
-            start = time.perf_counter()
-            calls[name]()
-            if device == "cuda":
-                torch.cuda.synchronize()
-            speeds[name].append(len(images) / (time.perf_counter() - start))
+            speeds[name].append(number * len(images) / _seconds(calls[name], number))
     sys.stdout.write(f"{json.dumps(speeds)}\n")
+
+
+def _seconds(call: Callable[[], Any], number: int) -> float:
+    start = time.perf_counter()
+    for _ in range(number):
+        call()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
 
 
 def _prepared(case: dict[str, Any], device: str) -> tuple[Classifier, Tensor, Tensor]:

@@ -20,6 +20,7 @@ from pipeline.evaluation.explain.gradient import (
     CannotExplain,
     evaluating,
     forward,
+    in_batches,
     of_targets,
     with_respect_to,
 )
@@ -41,33 +42,45 @@ def grad_cam(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
             that all of the signal passes, or too much is computed after them.
     """
     with torch.enable_grad(), evaluating(model):
-        maps, logits = last_feature_maps(model, images)
-        gradients = with_respect_to(maps, of_targets(logits, targets))
-    weights = gradients.mean(dim=(2, 3), keepdim=True)
-    found = (weights * maps.detach()).sum(dim=1, keepdim=True).relu()  # (N, 1, h, w)
+        last = _LastMaps(model, images[:1])
+
+        def of_batch(images: Tensor, targets: Tensor) -> Tensor:
+            maps, logits = last.of(images)
+            gradients = with_respect_to(maps, of_targets(logits, targets))
+            weights = gradients.mean(dim=(2, 3), keepdim=True)
+            return (weights * maps.detach()).sum(dim=1, keepdim=True).relu()
+
+        found = in_batches(of_batch, images, targets)  # (N, 1, h, w)
     return functional.interpolate(found, images.shape[2:], mode="bilinear", align_corners=False)
 
 
-def last_feature_maps(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-    """The feature maps (N, K, h, w) that `grad_cam` weights, and the logits.
+class _LastMaps:
+    """The feature maps that `grad_cam` weights, found in what the network runs for one image.
 
-    Call it with gradients on and within `evaluating`. The maps are looked for in what the network
-    runs for the first image. What leads to them has no gradients recorded for the others.
+    Use it with gradients on and within `evaluating`.
     """
-    first = _Recorded()
-    leaf, logits = forward(model, images[:1], first)
-    place = _place_of_maps(first, node_of(leaf), logits)
-    if len(images) == 1:
-        return first.tensors[place], logits
-    pixels = images.detach()
-    with torch.no_grad(), _Cut(place) as run:
-        logits = model(pixels)
-    if run.maps is not None and logits.requires_grad and run.steps == first.steps:
-        return run.maps, logits
-    # It runs otherwise where no gradients are recorded.
-    whole = _Recorded()
-    leaf, logits = forward(model, images, whole)
-    return whole.tensors[_place_of_maps(whole, node_of(leaf), logits)], logits
+
+    def __init__(self, model: nn.Module, image: Tensor) -> None:
+        ran = _Recorded()
+        leaf, logits = forward(model, image, ran)
+        self.model = model
+        self.place = _place_of_maps(ran, node_of(leaf), logits)
+        self.steps = ran.steps
+
+    def of(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The maps of ``images``, (N, K, h, w), and the logits.
+
+        What leads to the maps has no gradients recorded.
+        """
+        pixels = images.detach()
+        with torch.no_grad(), _Cut(self.place) as run:
+            logits = self.model(pixels)
+        if run.maps is not None and logits.requires_grad and run.steps == self.steps:
+            return run.maps, logits
+        # It runs otherwise where no gradients are recorded.
+        whole = _Recorded()
+        leaf, logits = forward(self.model, images, whole)
+        return whole.tensors[_place_of_maps(whole, node_of(leaf), logits)], logits
 
 
 def _place_of_maps(ran: _Recorded, image: Node, logits: Tensor) -> int:
