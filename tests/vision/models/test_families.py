@@ -1,4 +1,4 @@
-"""What is special about one family: GoogLeNet, Inception v3, LeNet-5."""
+"""What is special about one family: GoogLeNet, Inception v3, LeNet-5, the small network."""
 
 from __future__ import annotations
 
@@ -49,3 +49,16 @@ def test_a_connected_convolution_sees_the_maps_of_its_table_alone():
         maps.grad = None
         layer(maps)[0, after].sum().backward()
         assert maps.grad.abs().sum(dim=(0, 2, 3)).nonzero().flatten().tolist() == list(seen)
+
+
+@pytest.mark.parametrize(
+    ("side", "pooling", "seen"),
+    [(28, "none", 28), (96, "none", 48), (96, "max", 48), (256, "none", 64), (256, "max", 64)],
+)
+def test_the_stages_of_the_small_network_see_few_pixels_whatever_the_image(
+    make, side, pooling, seen
+):
+    with torch.device("meta"):
+        net = make("small_cnn", image_size=side, architecture={"pooling": pooling}).net
+        stem = net.stem(torch.empty(1, 1, side, side))
+    assert stem.shape[2:] == (seen, seen)
