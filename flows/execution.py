@@ -10,7 +10,6 @@ import json
 import os
 import re
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from flows import processes, settings
+from pipeline.artifacts import temporary_folder
 from pipeline.data.ingestion.dvc_locks import mend
 from pipeline.errors import PipelineError
 
@@ -103,8 +103,8 @@ def _run(
             said[:] = [line]
             emit(line)
 
-    with tempfile.TemporaryDirectory(prefix="pipeline-") as folder:
-        failure_file = Path(folder) / "failure.json"
+    with temporary_folder("pipeline-scratch-stage-") as folder:
+        failure_file = folder / "failure.json"
         finished = processes.run(
             [sys.executable, *arguments],
             cwd=root,
