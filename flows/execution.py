@@ -19,10 +19,7 @@ from typing import Literal
 from flows import processes, settings
 from pipeline.artifacts import temporary_folder
 from pipeline.data.ingestion.dvc_locks import mend
-from pipeline.errors import PipelineError
-
-FAILURE_FILE = "PIPELINE_FAILURE_FILE"
-"""Environment variable: where a failing command leaves ``{"exit_code", "message"}``."""
+from pipeline.errors import FAILURE_FILE, PipelineError
 
 Emit = Callable[[str], None]
 
