@@ -71,7 +71,7 @@ format: setup ## Format the code and mend what can be mended
 	ruff format
 	ruff check --fix
 
-schema: setup ## Write params.schema.json anew, after a change to src/pipeline/params/sections.py
+schema: setup ## Write params.schema.json anew, after a change to src/pipeline/params/
 	python -m pipeline params --schema > .schema.tmp && mv .schema.tmp params.schema.json
 
 expectations: setup ## Write expectations.json anew, after a change to the checks or their settings

@@ -29,9 +29,7 @@ CASES = (
 """Method, peer, network, images at a time."""
 
 
-def rows(
-    repeats: int = 5, images: int | None = None, seconds: float = 3.0
-) -> list[dict[str, Any]]:
+def rows(repeats: int = 5, images: int | None = None, seconds: float = 3.0) -> list[dict[str, Any]]:
     """A row for each method and peer.
 
     A timing repeats its call for ``seconds``: one call is short enough for another process to

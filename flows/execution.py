@@ -10,7 +10,6 @@ import json
 import os
 import re
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,11 +17,9 @@ from pathlib import Path
 from typing import Literal
 
 from flows import processes, settings
+from pipeline.artifacts import temporary_folder
 from pipeline.data.ingestion.dvc_locks import mend
-from pipeline.errors import PipelineError
-
-FAILURE_FILE = "PIPELINE_FAILURE_FILE"
-"""Environment variable: where a failing command leaves ``{"exit_code", "message"}``."""
+from pipeline.errors import FAILURE_FILE, PipelineError
 
 Emit = Callable[[str], None]
 
@@ -103,8 +100,8 @@ def _run(
             said[:] = [line]
             emit(line)
 
-    with tempfile.TemporaryDirectory(prefix="pipeline-") as folder:
-        failure_file = Path(folder) / "failure.json"
+    with temporary_folder("pipeline-scratch-stage-") as folder:
+        failure_file = folder / "failure.json"
         finished = processes.run(
             [sys.executable, *arguments],
             cwd=root,

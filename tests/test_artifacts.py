@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -87,6 +90,48 @@ def test_what_another_process_is_writing_stays(tmp_path):
         (first / "weights").write_text("first")
     assert (folder / "weights").read_text() == "first"
     assert leftovers(tmp_path) == []
+
+
+def test_a_temporary_folder_is_gone_after_its_body(tmp_path):
+    with artifacts.temporary_folder("scratch-", tmp_path) as folder:
+        (folder / "weights").touch()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_temporary_folder_of_a_killed_process_is_removed_by_the_next(tmp_path):
+    code = (
+        "import os\nfrom pipeline import artifacts\n"
+        "with artifacts.temporary_folder('scratch-') as folder:\n"
+        "    (folder / 'weights').touch()\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=False)
+    (killed,) = tmp_path.iterdir()
+    with artifacts.temporary_folder("scratch-", tmp_path):
+        assert not killed.exists()
+
+
+def test_a_temporary_folder_that_another_uses_stays(tmp_path):
+    with artifacts.temporary_folder("scratch-", tmp_path) as first:
+        with artifacts.temporary_folder("scratch-", tmp_path):
+            pass
+        assert first.is_dir()
+
+
+def test_a_temporary_folder_that_is_removed_before_it_is_held_is_made_again(tmp_path, monkeypatch):
+    made, original = [], tempfile.mkdtemp
+
+    def mkdtemp(**where):
+        made.append(original(**where))
+        if len(made) == 1:
+            Path(made[0]).rmdir()  # as another process does that comes in between
+        return made[-1]
+
+    monkeypatch.setattr("pipeline.artifacts.tempfile.mkdtemp", mkdtemp)
+    with artifacts.temporary_folder("scratch-", tmp_path) as folder:
+        assert folder.is_dir()
+    assert len(made) == 2
 
 
 def test_outputs_can_be_read_by_the_rest_of_the_team(tmp_path):

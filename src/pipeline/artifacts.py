@@ -51,20 +51,41 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     What a process that was killed in here left beside ``path`` is removed first.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{path.name}."
-    for left in path.parent.iterdir():
-        if left.name.startswith(prefix) and left.is_dir():
-            _remove_unless_held(left)
-    temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
-    descriptor = os.open(temporary, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
+    with temporary_folder(f".{path.name}.", path.parent) as temporary:
         yield temporary
         temporary.chmod(0o755)
         bring_in(temporary, path)
+
+
+@contextlib.contextmanager
+def temporary_folder(prefix: str, parent: Path | None = None) -> Iterator[Path]:
+    """Yield an empty folder that only this user can enter; it is removed at the end.
+
+    Folders in ``parent``, by default the system's for temporary files, whose names begin with
+    ``prefix`` are taken for such: those that killed processes left are removed first.
+    """
+    parent = Path(tempfile.gettempdir()) if parent is None else parent
+    for left in parent.iterdir():
+        if left.name.startswith(prefix) and left.is_dir():
+            _remove_unless_held(left)
+    folder, descriptor = _held_folder(prefix, parent)
+    try:
+        yield folder
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
         os.close(descriptor)
+
+
+def _held_folder(prefix: str, parent: Path) -> tuple[Path, int]:
+    """A new folder, and the descriptor by which the kernel knows that its process lives."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        with contextlib.suppress(FileNotFoundError):  # removed by another before it was held
+            descriptor = os.open(folder, os.O_RDONLY)
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            if folder.exists():
+                return folder, descriptor
+            os.close(descriptor)
 
 
 def _remove_unless_held(folder: Path) -> None:
@@ -80,20 +101,25 @@ def _remove_unless_held(folder: Path) -> None:
 def bring_in(folder: Path, path: Path) -> None:
     """Rename ``folder`` to ``path``; a folder that was there takes the name of ``folder``.
 
-    In one step where the system can exchange two names; elsewhere ``path`` is missing for a moment.
+    In one step where the system can exchange two names; elsewhere ``path`` is missing for a moment,
+    and what was there is `aside`.
     """
     if not path.exists():
         folder.rename(path)
     elif not _exchange(folder, path):
-        aside = folder.with_name(f"{folder.name}.old")
-        path.rename(aside)
+        path.rename(aside(folder))
         try:
             folder.rename(path)
         except OSError:
-            aside.rename(path)
+            aside(folder).rename(path)
             raise
-        aside.rename(folder)
+        aside(folder).rename(folder)
     fsync_folder(path.parent)
+
+
+def aside(folder: Path) -> Path:
+    """Where a kill within `bring_in` of ``folder`` may leave what stood in its new place."""
+    return folder.with_name(f"{folder.name}.old")
 
 
 def _exchange(one: Path, other: Path) -> bool:

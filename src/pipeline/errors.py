@@ -10,6 +10,10 @@ import difflib
 from collections.abc import Iterable
 from typing import ClassVar
 
+FAILURE_FILE = "PIPELINE_FAILURE_FILE"
+"""Environment variable: where a failing command leaves ``{"exit_code", "message"}`` for the flow,
+because between the two stands dvc, which has an exit code of its own."""
+
 
 class PipelineError(Exception):
     """Something the user can put right; ``str(error)`` is the whole message."""

@@ -202,6 +202,15 @@ def test_three_images_are_enough_for_three_splits(seed):
     assert sorted(assigned[frame["label"] == "cat"]) == sorted(SPLITS)
 
 
+@pytest.mark.parametrize("seed", [2, 14, 71])
+def test_a_class_whose_keys_all_went_along_with_other_classes_is_left_as_it_is(seed):
+    # With these seeds the owls' groups move for the sake of cats and emus.
+    labels, groups = ["cat", "cat", "emu", "emu", "owl", "owl", "owl"], [*"abcdace"]
+    assigned = assign(manifest_frame(labels, group=groups), params(seed, "group"))
+    assert set(assigned) == set(SPLITS)
+    assert assigned.groupby(groups).nunique().max() == 1
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_shares_of_every_class_hold_within_the_bound(seed):
     labels = ["cat"] * 20_000 + ["owl"] * 1_000

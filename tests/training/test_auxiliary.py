@@ -74,7 +74,7 @@ def by_hand(trainer, batch: Tensor) -> Tensor:
 
 
 def unchanged(trainer) -> None:
-    trainer.policy = lambda pixels, *_, **__: pixels
+    trainer.feed.policy = lambda pixels, *_, **__: pixels
 
 
 def test_the_loss_of_each_head_is_added_with_its_weight(make_task):

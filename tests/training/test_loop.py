@@ -12,7 +12,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from pipeline.errors import DataRefused, PipelineError
 from pipeline.training.checkpoint import snapshot
 from pipeline.training.distributed import Ranks
+from pipeline.training.feed import Feed
 from pipeline.training.history import Epoch, best_epoch
+from pipeline.training.profile import NoProfile
 from pipeline.training.task import build_splits
 from pipeline.vision.batches import Images
 from tests.copies import CopiesToHost
@@ -51,15 +53,15 @@ def test_batches_that_are_prepared_together_are_those_prepared_alone(
     make_trainer, monkeypatch, settings
 ):
     def trained(ahead: int) -> tuple[list[tuple[float, float]], dict[str, torch.Tensor], int]:
-        monkeypatch.setattr("pipeline.training.loop.AHEAD", ahead)
+        monkeypatch.setattr("pipeline.training.feed.AHEAD", ahead)
         trainer = make_trainer(**settings)
-        policy, calls = trainer.policy, list[int]()
+        policy, calls = trainer.feed.policy, list[int]()
 
         def counted(pixels, keys, **kwargs):
             calls.append(len(pixels))
             return policy(pixels, keys, **kwargs)
 
-        trainer.policy = counted
+        trainer.feed.policy = counted
         results = [trainer.train_epoch(epoch) for epoch in (0, 1)]
         assert sum(calls) in (2 * 63, 2 * 64)
         return results, snapshot(trainer.model), len(calls)
@@ -82,11 +84,10 @@ def test_images_on_the_host_are_prepared_for_a_gpu_without_waiting_for_it(
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
     with FakeTensorMode(allow_non_fake_inputs=True):  # a GPU that is only pretended
         images = Images(task.packed, task.packed.rows("train"), device="cuda:0", image_size=32)
-        trainer.device = images.device
-        trainer.train = dataclasses.replace(trainer.train, images=images)
-        trainer._images = images
+        train = dataclasses.replace(trainer.train, images=images)
+        feed = Feed(train, trainer.feed.policy, task.settings, trainer.ranks)
         with CopiesToHost() as copies:
-            (prepared,) = trainer._prepare(trainer._batches(0)[:1], 0)
+            prepared = feed.take(feed.begin(0)[0], 0, NoProfile())
     assert {tensor.device for tensor in prepared} == {torch.device("cuda", 0)}
     assert copies.awaited == []
 
@@ -138,10 +139,10 @@ def test_learning_rate_spans_all_epochs(make_trainer):
 def test_a_loss_that_is_not_finite_stops_and_names_the_images_of_its_step(
     make_trainer, monkeypatch, bad_step
 ):
-    monkeypatch.setattr("pipeline.training.loop.AHEAD", 0)  # the policy has a call for each step
+    monkeypatch.setattr("pipeline.training.feed.AHEAD", 0)  # the policy has a call for each step
     trainer = make_trainer()
     taken: list[list[int]] = []
-    policy, step = trainer.policy, trainer.step
+    policy, step = trainer.feed.policy, trainer.step
 
     def recorded(batch, epoch):
         taken.append(batch.tolist())
@@ -152,7 +153,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_images_of_its_step(
         return images * math.nan if len(taken) == bad_step + 1 else images
 
     monkeypatch.setattr(trainer, "step", recorded)
-    monkeypatch.setattr(trainer, "policy", broken)
+    monkeypatch.setattr(trainer.feed, "policy", broken)
     with pytest.raises(PipelineError, match=f"epoch 1, step {bad_step + 1}: ") as stopped:
         trainer.train_epoch(0)
     for i in taken[bad_step]:

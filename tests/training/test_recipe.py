@@ -99,16 +99,16 @@ def test_accumulated_batches_update_as_one_batch_of_them_all(make_task, batch_si
 
 
 def test_a_group_that_is_not_finite_is_named_whole_and_makes_no_update(make_task, monkeypatch):
-    monkeypatch.setattr("pipeline.training.loop.AHEAD", 0)  # the policy has a call for each pass
+    monkeypatch.setattr("pipeline.training.feed.AHEAD", 0)  # the policy has a call for each pass
     trainer = trainer_of(make_task(batch_size=8, gradient_accumulation=3))
-    policy, calls = trainer.policy, []
+    policy, calls = trainer.feed.policy, []
 
     def broken(images, keys, **kwargs):
         calls.append(keys)
         changed = policy(images, keys, **kwargs)
         return changed * math.nan if len(calls) == 5 else changed  # the second group's second
 
-    monkeypatch.setattr(trainer, "policy", broken)
+    monkeypatch.setattr(trainer.feed, "policy", broken)
     with pytest.raises(Exception, match="epoch 1, step 2: ") as stopped:
         trainer.train_epoch(0)
     assert str(stopped.value).count("images/") == 24
@@ -346,19 +346,19 @@ def test_balanced_sampling_shows_rare_images_anew_each_time(make_task, monkeypat
     task = dataclasses.replace(task, packed=dataclasses.replace(task.packed, index=index))
     trainer = trainer_of(task)
     seen = []
-    policy = trainer.policy
+    policy = trainer.feed.policy
 
     def recorded(images, keys, **kwargs):
         seen.append(keys.clone())
         return policy(images, keys, **kwargs)
 
-    monkeypatch.setattr(trainer, "policy", recorded)
-    batches = trainer._batches(0)
+    monkeypatch.setattr(trainer.feed, "policy", recorded)
+    batches = trainer.feed.begin(0)
     positions = torch.cat(batches) % len(trainer.train)
     classes = trainer.train.images.targets[positions]
     assert classes.bincount().tolist() == [32, 32]
-    assert torch.equal(torch.cat(trainer._batches(0)), torch.cat(batches))
-    assert not torch.equal(torch.cat(trainer._batches(1)), torch.cat(batches))
+    assert torch.equal(torch.cat(trainer.feed.begin(0)), torch.cat(batches))
+    assert not torch.equal(torch.cat(trainer.feed.begin(1)), torch.cat(batches))
     loss, accuracy = trainer.train_epoch(0)
     assert math.isfinite(loss)
     assert 0 <= accuracy <= 1

@@ -93,7 +93,7 @@ def test_a_training_in_float16_learns_and_overflows_without_ending(make_task):
 
 def test_a_float16_training_whose_loss_is_not_finite_stops(make_task, monkeypatch):
     trainer = trainer_of(make_task(image_size=16), plan=HALF)
-    monkeypatch.setattr(trainer, "policy", lambda images, *_, **__: images * math.nan)
+    monkeypatch.setattr(trainer.feed, "policy", lambda images, *_, **__: images * math.nan)
     with pytest.raises(PipelineError, match="not finite"):
         trainer.train_epoch(0)
 

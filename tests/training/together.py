@@ -84,12 +84,12 @@ def observe(task: Task, ranks: Ranks) -> dict[str, Tensor]:
 
 def _observe_nan(trainer: Trainer, ranks: Ranks) -> dict[str, Tensor]:
     """A step in which the last process alone meets a number that is none."""
-    policy, before = trainer.policy, _flat(trainer.model.parameters())
+    policy, before = trainer.feed.policy, _flat(trainer.model.parameters())
 
     def broken(images: Tensor, keys: Tensor, **when: Any) -> Tensor:
         return policy(images, keys, **when) * (torch.nan if ranks.rank == ranks.size - 1 else 1.0)
 
-    trainer.policy = broken  # type: ignore[assignment]
+    trainer.feed.policy = broken  # type: ignore[assignment]
     loss, _ = trainer.step(torch.arange(16), 0)
     return {"nan/loss": loss, "nan/moved": _flat(trainer.model.parameters()) - before}
 

@@ -18,11 +18,13 @@ matter, the data gives each image's split in a column.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from pipeline.console import logger
 from pipeline.data.manifest import SPLITS, read_table, split_of, to_frame, write_table
@@ -165,22 +167,33 @@ def _each_class_everywhere(
     assigned: pd.Series, free: pd.Series, positions: pd.Series, labels: pd.Series
 ) -> pd.Series:
     """``assigned``, where a class that lacks a split has the nearest key of one with several."""
-    for split in SPLITS:
-        for label in sorted(set(labels) - set(labels[assigned == split])):
-            own = free & (labels == label)
-            keys = positions[own].groupby(assigned[own]).unique()
-            several = {name: found for name, found in keys.items() if len(found) > 1}
-            if not several:
-                continue
-            below = [found.max() for name, found in several.items() if _before(name, split)]
-            above = [found.min() for name, found in several.items() if _before(split, name)]
-            nearest = max(below) if below else min(above)
-            assigned = assigned.mask(free & (positions == nearest), split)
-    return assigned
+    chosen = assigned.map({name: i for i, name in enumerate(SPLITS)}).to_numpy(np.int8)
+    keys = positions.to_numpy()
+    classes, names = pd.factorize(labels, sort=True)
+    rows_of_class, rows_of_key = (_finder(values, free.to_numpy()) for values in (classes, keys))
+    for split in range(len(SPLITS)):
+        counts = np.bincount(classes[chosen == split], minlength=len(names))
+        for lacking in np.flatnonzero(counts == 0):
+            rows = rows_of_class(lacking)
+            found = [np.unique(keys[rows[chosen[rows] == i]]) for i in range(len(SPLITS))]
+            below = [own[-1] for own in found[:split] if len(own) > 1]
+            above = [own[0] for own in found[split + 1 :] if len(own) > 1]
+            if below or above:
+                chosen[rows_of_key(max(below) if below else min(above))] = split
+    splits = np.array(SPLITS, dtype=object)[chosen]
+    return pd.Series(splits, assigned.index, assigned.dtype, assigned.name)
 
 
-def _before(one: str, other: str) -> bool:
-    return SPLITS.index(one) < SPLITS.index(other)
+def _finder(values: NDArray[Any], among: NDArray[np.bool_]) -> Callable[[Any], NDArray[np.int64]]:
+    """A function from a value to the rows that have it, which looks at few of them."""
+    rows = np.flatnonzero(among)
+    rows = rows[np.argsort(values[rows], kind="stable")]
+    ordered = values[rows]
+
+    def find(value: Any) -> NDArray[np.int64]:
+        return rows[slice(*(np.searchsorted(ordered, value, side) for side in ("left", "right")))]
+
+    return find
 
 
 def _one_split_each(assigned: pd.Series, given: pd.Series, family: pd.Series) -> pd.Series:

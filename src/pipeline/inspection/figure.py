@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
@@ -14,6 +15,7 @@ from matplotlib.patches import FancyArrowPatch, Polygon, Rectangle
 
 from pipeline.artifacts import replacing
 from pipeline.evaluation.figures import LIGHT, PNG_DPI, style
+from pipeline.inspection.field import Reach
 from pipeline.inspection.layers import IMAGE, UNUSED, Anatomy, Layer
 from pipeline.inspection.specimen import Subject
 from pipeline.inspection.wording import pair, shape, short
@@ -225,68 +227,45 @@ def _labels(axes: Axes, column: Column, middle: float) -> None:
         (f"{short(parameters)} parameters" if parameters else "", LIGHT["muted"], "normal"),
     ]
     for i, (text, colour, weight) in enumerate(lines):
-        axes.text(
-            middle,
-            _TEXT - 0.155 * i,
-            text,
-            fontsize=7.6,
-            color=colour,
-            weight=weight,
-            ha="center",
-            va="center",
-        )
+        _write(axes, middle, _TEXT - 0.155 * i, text, color=colour, weight=weight)
 
 
 def _field(axes: Axes, anatomy: Anatomy, layer: Layer, middle: float) -> None:
     """The image as a frame with the receptive field in it, to scale."""
+    muted = LIGHT["muted"]
     if layer.name == IMAGE:
-        axes.text(
-            middle,
-            _IMAGES + _FRAME / 2,
-            "receptive field\nin the image",
-            fontsize=8,
-            color=LIGHT["muted"],
-            ha="center",
-            va="center",
-            linespacing=1.4,
-        )
+        said = "receptive field\nin the image"
+        _write(axes, middle, _IMAGES + _FRAME / 2, said, fontsize=8, color=muted, linespacing=1.4)
         return
-    left = middle - _FRAME / 2
-    scale = _FRAME / anatomy.image_size
-    axes.add_patch(
-        Rectangle(
-            (left, _IMAGES), _FRAME, _FRAME, facecolor=_tint(LIGHT["line"], 0.55), edgecolor="none"
-        )
-    )
+    corner = (middle - _FRAME / 2, _IMAGES)
+    ground = _tint(LIGHT["line"], 0.55)
+    axes.add_patch(Rectangle(corner, _FRAME, _FRAME, facecolor=ground, edgecolor="none"))
     text, reach = anatomy.field(layer), layer.reach
     if reach.known:
-        last = anatomy.image_size - 1
-        top, low = max(reach.top, 0.0), min(reach.bottom, last)
-        start, end = max(reach.left, 0.0), min(reach.right, last)
-        axes.add_patch(
-            Rectangle(
-                (left + start * scale, _IMAGES + (last - low) * scale),
-                (end - start + 1) * scale,
-                (low - top + 1) * scale,
-                facecolor=_tint(LIGHT["c1"], 0.35),
-                edgecolor=LIGHT["c1"],
-                linewidth=0.8,
-            )
-        )
+        _seen(axes, anatomy, reach, corner)
+    axes.add_patch(Rectangle(corner, _FRAME, _FRAME, fill=False, edgecolor=muted, linewidth=0.8))
+    _write(axes, middle, _IMAGES - 0.13, _pixels(text))
+    if reach.known and max(reach.jump) > 0 and text != "whole image":
+        _write(axes, middle, _IMAGES - 0.285, f"jump {pair(reach.jump)}", color=muted)
+
+
+def _seen(axes: Axes, anatomy: Anatomy, reach: Reach, corner: tuple[float, float]) -> None:
+    """What of the image ``reach`` covers, in its frame with this lower left corner."""
+    scale, last = _FRAME / anatomy.image_size, anatomy.image_size - 1
+    top, low = max(reach.top, 0.0), min(reach.bottom, last)
+    start, end = max(reach.left, 0.0), min(reach.right, last)
     axes.add_patch(
         Rectangle(
-            (left, _IMAGES), _FRAME, _FRAME, fill=False, edgecolor=LIGHT["muted"], linewidth=0.8
+            (corner[0] + start * scale, corner[1] + (last - low) * scale),
+            (end - start + 1) * scale,
+            (low - top + 1) * scale,
+            facecolor=_tint(LIGHT["c1"], 0.35),
+            edgecolor=LIGHT["c1"],
+            linewidth=0.8,
         )
     )
-    axes.text(middle, _IMAGES - 0.13, _pixels(text), fontsize=7.6, ha="center", va="center")
-    jump = reach.jump
-    if reach.known and max(jump) > 0 and text != "whole image":
-        axes.text(
-            middle,
-            _IMAGES - 0.285,
-            f"jump {pair(jump)}",
-            fontsize=7.6,
-            color=LIGHT["muted"],
-            ha="center",
-            va="center",
-        )
+
+
+def _write(axes: Axes, x: float, y: float, text: str, **style: Any) -> None:
+    """``text`` with its middle there."""
+    axes.text(x, y, text, ha="center", va="center", **{"fontsize": 7.6} | style)

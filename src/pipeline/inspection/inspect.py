@@ -57,26 +57,18 @@ def inspect(
             f"--figure {figure}: '{figure.suffix}' is no kind of file that can be drawn; end the"
             " name in .svg or .png"
         )
-    asked: dict[str, Any] = {
-        "image_size": image_size,
-        "channels": channels,
-        "num_classes": num_classes,
-    }
+    asked = {"image_size": image_size, "channels": channels, "num_classes": num_classes}
     arguments = _arguments(architecture)
     variants = {} if project is None or as_model else project[1].variants
     if project is not None and name in variants:
-        subject = _of_variant(*project, name)
-        given = {key: value for key, value in asked.items() if value is not None}
-        subject = dataclasses.replace(
-            subject, **given, architecture=subject.architecture | arguments
-        )
-        subject, found = _look([subject], where=f"variants.{name}")
+        subjects = [_changed(_of_variant(*project, name), asked, arguments)]
+        where = f"variants.{name}"
     else:
         _check_name(name, list(variants))
         usual = usual_subjects(name, **asked)
-        subject, found = _look(
-            [dataclasses.replace(each, architecture=arguments) for each in usual], where="model"
-        )
+        subjects = [dataclasses.replace(each, architecture=arguments) for each in usual]
+        where = "model"
+    subject, found = _look(subjects, where=where)
     if json:
         sys.stdout.write(as_json(subject, found) + "\n")
     else:
@@ -114,6 +106,12 @@ def _of_variant(workspace: Workspace, params: Params, name: str) -> Subject:
     return Subject(
         settings.model, settings.image_size, colours, len(classes), settings.architecture
     )
+
+
+def _changed(subject: Subject, asked: dict[str, int | None], arguments: dict[str, Any]) -> Subject:
+    """``subject`` with what was asked for, None for nothing, and with ``arguments`` of its own."""
+    given: dict[str, Any] = {key: value for key, value in asked.items() if value is not None}
+    return dataclasses.replace(subject, **given, architecture=subject.architecture | arguments)
 
 
 def _arguments(architecture: str | None) -> dict[str, Any]:

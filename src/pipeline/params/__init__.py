@@ -4,39 +4,39 @@ Nothing has a default here: every value a user may tune stands in ``params.yaml`
 written as its model and the keys of ``train`` it sets anew; `load` gives it all of them.
 """
 
-from pipeline.params.reading import json_schema, load
-from pipeline.params.sections import (
+from pipeline.params.augmentation import AugmentParams, Policy, PreviewParams
+from pipeline.params.data import (
+    IngestParams,
+    LabelRule,
+    LimitParams,
+    Ratios,
+    ScanParams,
+    SplitParams,
+    TableParams,
+    ValidationParams,
+    WeightRule,
+)
+from pipeline.params.evaluation import (
     AttackParams,
-    AugmentParams,
-    AutoencoderParams,
     CompareParams,
     DecisionParams,
     EvaluateParams,
     ExplainParams,
-    FlowParams,
     ForeignParams,
-    IngestParams,
-    LabelRule,
     LabelsParams,
-    LimitParams,
-    Params,
-    Policy,
-    Ports,
-    PretrainingParams,
-    PreviewParams,
-    Ratios,
-    RBMParams,
     RegisterParams,
-    ResizingParams,
-    ScanParams,
-    Schedules,
     SomeImages,
-    SplitParams,
-    TableParams,
+)
+from pipeline.params.flow import FlowParams, Ports, Schedules
+from pipeline.params.reading import json_schema, load
+from pipeline.params.sections import Params
+from pipeline.params.training import (
+    AutoencoderParams,
+    PretrainingParams,
+    RBMParams,
+    ResizingParams,
     TrainParams,
-    ValidationParams,
     VariantParams,
-    WeightRule,
 )
 
 __all__ = [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.artifacts import require, sha256_file
+from pipeline.artifacts import require, sha256_file, temporary_folder
 from pipeline.data.decode import DecodeError
 from pipeline.data.pack import Packed, Pixels
 from pipeline.errors import PipelineError
@@ -173,5 +172,5 @@ def _fetched(store: Store, version: ModelVersion) -> Iterator[Path]:
         return
     from mlflow.artifacts import download_artifacts
 
-    with tempfile.TemporaryDirectory(prefix="pipeline-champion-") as folder:
-        yield Path(download_artifacts(location, dst_path=folder, tracking_uri=store.uri))
+    with temporary_folder("pipeline-scratch-champion-") as folder:
+        yield Path(download_artifacts(location, dst_path=str(folder), tracking_uri=store.uri))

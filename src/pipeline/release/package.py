@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import io
 import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ import pandas as pd
 from PIL import Image
 
 import pipeline
-from pipeline.artifacts import require, sha256_file
+from pipeline.artifacts import require, sha256_file, temporary_folder
 from pipeline.data.pack import Packed
 from pipeline.errors import PipelineError
 from pipeline.tracking import WEIGHTS, Store
@@ -72,8 +71,7 @@ def log_model(
         )
     if (logged := _logged_before(store, weights)) is not None:
         return logged
-    with tempfile.TemporaryDirectory(prefix="pipeline-model-") as name:
-        staging = Path(name)
+    with temporary_folder("pipeline-scratch-model-") as staging:
         _stage_model(staging / MODEL, folder, packed)
         calibration.write(staging / MODEL / CALIBRATION)
         _stage_code(staging / "pipeline")

@@ -8,13 +8,13 @@ import fcntl
 import importlib.util
 import os
 import sqlite3
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline import params
+from pipeline.artifacts import temporary_folder
 from pipeline.errors import PipelineError
 from pipeline.workspace import Workspace
 
@@ -201,8 +201,8 @@ def create_database(workspace: Workspace) -> None:
             _set_environment()
             from mlflow.tracking import MlflowClient
 
-            with tempfile.TemporaryDirectory(prefix="mlflow.db-", dir=database.parent) as folder:
-                new = Path(folder) / "mlflow.db"
+            with temporary_folder("mlflow.db-", database.parent) as folder:
+                new = folder / "mlflow.db"
                 uri = f"sqlite:///{new}"
                 MlflowClient(uri, uri).search_registered_models(max_results=1)
                 new.replace(database)

@@ -14,7 +14,6 @@ import logging
 import os
 import signal
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +24,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed import FileStore  # type: ignore[attr-defined]
 
-from pipeline.artifacts import read_json, write_json
+from pipeline.artifacts import read_json, temporary_folder, write_json
 from pipeline.console import logger
 from pipeline.errors import Busy, ConfigurationError, DataRefused, PipelineError
 from pipeline.training.distributed import Group, ProcessLost, Ranks
@@ -181,12 +180,12 @@ def launch(processes: int, arguments: Sequence[str]) -> None:
 def _folder() -> Iterator[Path]:
     """Where the processes meet, and what they find in the environment."""
     before = dict(os.environ)
-    with tempfile.TemporaryDirectory(prefix="pipeline-ranks-") as name:
-        os.environ[FOLDER] = name
+    with temporary_folder("pipeline-scratch-ranks-") as folder:
+        os.environ[FOLDER] = str(folder)
         for library in ("GLOO", "NCCL"):
             os.environ.setdefault(f"{library}_SOCKET_IFNAME", _LOOPBACK)
         try:
-            yield Path(name)
+            yield folder
         finally:
             os.environ.clear()
             os.environ.update(before)

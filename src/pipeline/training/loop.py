@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,6 +15,7 @@ from pipeline.training.distributed import ALONE, Ranks
 from pipeline.training.ema import Average
 from pipeline.training.environment import derived_seed
 from pipeline.training.execution import logits_of, training_passes
+from pipeline.training.feed import Feed
 from pipeline.training.freezing import frozen_norms
 from pipeline.training.history import Epoch
 from pipeline.training.objective import Labels, hard_mass
@@ -25,35 +23,18 @@ from pipeline.training.optimizer import build_optimizer, guarded_step
 from pipeline.training.plan import Plan
 from pipeline.training.profile import NoProfile, Profile
 from pipeline.training.scaling import LossScale
-from pipeline.training.schedule import SCHEDULES, size_at
+from pipeline.training.schedule import SCHEDULES
 from pipeline.training.splits import Split
 from pipeline.vision.augmentation import Policy
-from pipeline.vision.batches import Images, balanced_order, epoch_order, upload
 from pipeline.vision.metrics import Sample, accuracy, balanced_accuracy
 from pipeline.vision.mixing import neighbours
 from pipeline.vision.models.classifier import Outputs
 from pipeline.vision.models.outputs import logits_in
-from pipeline.vision.randomness import repeated
 
 READ_BACK = 50
 """Steps after which the losses are looked at; until then they stay on the device."""
 
 VALIDATION_BATCH = 256
-
-AHEAD = 2**20
-"""Numbers of pixels that are taken and augmented together, of several batches where these are
-small: an operation on a few images costs more to begin than to make."""
-
-
-class _Prepared(NamedTuple):
-    """A pass's images as the network is given them, before they are mixed."""
-
-    positions: Tensor
-    """(B,) in the train split."""
-    keys: Tensor
-    """(B,) of their random numbers."""
-    pixels: Tensor
-    """(B, C, H, W)."""
 
 
 class Trainer:
@@ -63,6 +44,7 @@ class Trainer:
     number alone, so that a resumed training repeats an undisturbed one to the bit.
 
     Attributes:
+        feed: the images that it is given.
         profile: is told of the parts of a step; another one may take its place between epochs.
     """
 
@@ -87,8 +69,9 @@ class Trainer:
         self.model = model.to(self.device).to(memory_format=getattr(torch, plan.memory_format))
         if plan.precision == "bfloat16" and self.device.type == "cpu":
             speed_up_convolutions(self.model)
-        self.settings, self.plan, self.policy = settings, plan, policy
+        self.settings, self.plan = settings, plan
         self.train, self.val, self.ranks = train, val, ranks
+        self.feed = Feed(train, policy, settings, ranks)
         self.profile: Profile | NoProfile = NoProfile()
         self.optimizer = build_optimizer(
             self.model,
@@ -99,7 +82,7 @@ class Trainer:
         )
         if plan.precision == "float16":
             self.optimizer.loss_scale = LossScale(self.device)
-        full_batch = torch.arange(min(settings.batch_size, self._images_per_epoch))
+        full_batch = torch.arange(min(settings.batch_size, self.feed.images_per_epoch))
         self._passes = training_passes(
             self.model,
             plan,
@@ -109,8 +92,7 @@ class Trainer:
         )
         self.average = None if settings.ema is None else Average(self.model, decay=settings.ema)
         self._frozen_norms = frozen_norms(self.model)
-        self._images, self._mass, self._mixing = train.images, train.mass, policy.mixing
-        self._due, self._prepared = deque[Tensor](), deque[_Prepared]()
+        self._mass, self._mixing = train.mass, policy.mixing
         if self._mixing is not None and self._mass is None:
             self._mass = hard_mass(train.images.targets, train.weights, train.num_classes)
 
@@ -124,17 +106,8 @@ class Trainer:
         return [self.model] if self.average is None else [self.model, self.average.model]
 
     @property
-    def _images_per_epoch(self) -> int:
-        """All but a last image that would be a batch alone: no norm can use it."""
-        return len(self.train) - (len(self.train) % self.settings.batch_size == 1)
-
-    @property
-    def _images_per_step(self) -> int:
-        return self.settings.batch_size * self.settings.gradient_accumulation
-
-    @property
     def steps_per_epoch(self) -> int:
-        return -(-self._images_per_epoch // self._images_per_step)
+        return self.feed.steps_per_epoch
 
     def lr(self, step: int) -> float:
         """The learning rate at ``step``, counted over all epochs."""
@@ -157,10 +130,7 @@ class Trainer:
         for norm in self._frozen_norms:
             norm.eval()
         torch.manual_seed(derived_seed("dropout", self.settings.seed, epoch, *self.ranks.salt))
-        self._images = self._images_of(epoch)
-        batches = self._batches(epoch)
-        self._prepared.clear()
-        self._due = deque(part for batch in batches for part in self._passes_of(batch))
+        batches = self.feed.begin(epoch)
         losses, hits, read = list[Tensor](), list[Tensor](), list[Tensor]()
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
         self.profile.enter("the rest")
@@ -189,14 +159,13 @@ class Trainer:
     def step(self, batch: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
         """One update by ``batch`` (B,) of the train split, in passes of at most ``batch_size``.
 
-        An image that is drawn several times in an epoch has several numbers there: its position,
-        and that plus the split's length each time again. They lie on the host or on the device.
+        `Feed` says how its images are numbered.
 
         Returns:
             The loss, NaN where it led to no update, and (b,) ``bool``: which of the images that
             fell to this process were right; both on the device.
         """
-        own = self._passes_of(batch)
+        own = self.feed.passes_of(batch)
         count = sum(len(part) for part in own)
         self.optimizer.zero_grad()
         first = own[0] if own else batch[:0]
@@ -210,11 +179,6 @@ class Trainer:
         self.profile.enter("the rest")
         return loss, hits
 
-    def _passes_of(self, batch: Tensor) -> list[Tensor]:
-        """What of ``batch`` falls to this process, a pass each."""
-        parts = torch.split(batch, self.settings.batch_size)
-        return [own for part in parts if len(own := self.ranks.part(part))]
-
     def _backward(self, drawn: Tensor, epoch: int, share: float) -> tuple[Tensor, Tensor]:
         """Add the gradients of ``share`` times the mean loss of ``drawn``, which may be empty.
 
@@ -224,7 +188,7 @@ class Trainer:
         if not len(drawn):
             return torch.zeros((), device=self.device), drawn.bool().to(self.device)
         enter, seed = self.profile.enter, self.settings.seed
-        positions, keys, pixels = self._next(drawn, epoch)
+        positions, keys, pixels = self.feed.take(drawn, epoch, self.profile)
         mass = None if self._mass is None else self._mass[positions]  # (B, K)
         if self._mixing is not None and mass is not None:
             enter("mix")
@@ -245,45 +209,10 @@ class Trainer:
         enter("the rest")
         return loss.detach(), hits
 
-    def _next(self, drawn: Tensor, epoch: int) -> _Prepared:
-        """``drawn``, prepared together with what the epoch takes next."""
-        if not self._prepared:
-            self._prepared.extend(self._prepare(self._group() or [drawn], epoch))
-        return self._prepared.popleft()
-
-    def _group(self) -> list[Tensor]:
-        """The next passes of the epoch, as many as `AHEAD` says; none outside of an epoch."""
-        group, room = list[Tensor](), AHEAD
-        while self._due:
-            room -= len(self._due[0]) * self._images.numbers
-            if group and room < 0:
-                break
-            group.append(self._due.popleft())
-        return group
-
-    def _prepare(self, parts: list[Tensor], epoch: int) -> Iterable[_Prepared]:
-        self.profile.enter("take")
-        drawn = torch.cat(parts)
-        pixels = self._images.take(drawn % len(self.train))
-        positions, keys = self._look_up(upload(drawn, self.device))
-        self.profile.enter("augment")
-        pixels = self.policy(pixels, keys, seed=self.settings.seed, epoch=epoch)
-        sizes = [len(part) for part in parts]
-        split = (torch.split(each, sizes) for each in (positions, keys, pixels))
-        return map(_Prepared, *split)
-
     def _judge(self, outputs: Outputs, pixels: Tensor, labels: Labels) -> tuple[Tensor, Tensor]:
         """The mean loss of a batch, and (B,) ``bool``: which images were right."""
         loss = labels.loss(self.model, outputs, pixels)
         return loss, logits_in(outputs).detach().argmax(dim=1) == labels.targets
-
-    def _look_up(self, drawn: Tensor) -> tuple[Tensor, Tensor]:
-        """The positions of images and the keys of their random numbers, see `step`."""
-        if self.settings.sampling == "shuffle":
-            return drawn, self.train.images.keys[drawn]
-        positions = drawn % len(self.train)
-        occurrences = torch.div(drawn, len(self.train), rounding_mode="floor")
-        return positions, repeated(self.train.images.keys[positions], occurrences)
 
     def _labels(self, targets: Tensor, weights: Tensor, mass: Tensor | None) -> Labels:
         return Labels(targets, weights, mass, self.settings.label_smoothing)
@@ -317,28 +246,6 @@ class Trainer:
             )
         drawn = Sample.of(images.targets.cpu(), logits.softmax(dim=1).cpu()).drawn()
         return loss, float(accuracy(drawn)), float(balanced_accuracy(drawn))
-
-    def _batches(self, epoch: int) -> list[Tensor]:
-        """What each step of ``epoch`` takes, see `step`; where the images are taken from."""
-        images, seed = len(self.train), self.settings.seed
-        if self.settings.sampling == "shuffle":
-            order = epoch_order(np.arange(images), seed=seed, epoch=epoch)
-        else:
-            positions, occurrences = balanced_order(self.train.classes, seed=seed, epoch=epoch)
-            order = positions + images * occurrences
-        drawn = torch.from_numpy(order).to(self._images.index_device)[: self._images_per_epoch]
-        return list(torch.split(drawn, self._images_per_step))
-
-    def _images_of(self, epoch: int) -> Images:
-        """The train split in the size of ``epoch``; each size is made once and then kept."""
-        growing, final = self.settings.progressive_resizing, self.settings.image_size
-        if growing is None:
-            return self.train.images
-        epochs, start = self.settings.epochs, growing.start
-        size = size_at(epoch, epochs, start=start, final=final, share=growing.share)
-        if size == final:
-            return self.train.images
-        return self._images if size == self._images.image_size else self.train.images.resized(size)
 
     def _stop_unless_finite(self, losses: Tensor, batches: list[Tensor], epoch: int) -> None:
         finite = torch.isfinite(losses)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,8 +55,7 @@ def plan_for(
     """
     if not ranks.first:
         return Plan(**json.loads(ranks.from_first(b"")))
-    settings, packed = task.settings, task.packed
-    images = _images(task, ranks)
+    settings, images = task.settings, _images(task, ranks)
     obstacles = {execution: _obstacle(task, execution, ranks) for execution in EXECUTIONS}
     if settings.execution != "auto" and (reason := obstacles[settings.execution]):
         raise _impossible(task, reason)
@@ -75,29 +75,13 @@ def plan_for(
         make_step,
         Asked(settings.precision, settings.memory_format, settings.execution),
         device=task.device,
-        steps=settings.epochs * -(-len(packed.rows("train")) // images),
+        steps=settings.epochs * -(-len(task.packed.rows("train")) // images),
         executions=[execution for execution, reason in obstacles.items() if reason is None],
-        case={
-            "model": settings.model,
-            "architecture": settings.architecture,
-            "image_size": settings.image_size,
-            "channels": packed.channels,
-            "classes": len(packed.classes),
-            "images": _batch(task, ranks),
-            "optimizer": settings.optimizer,
-        },
+        case=_case(task, ranks),
         folder=folder,
     )
     if settings.execution not in ("auto", "eager"):
-        try:
-            _check(*make_scratch(plan))
-        except Unusable as reason:
-            if isinstance(reason.__cause__, PipelineError):
-                raise reason.__cause__ from None  # which says all of it
-            raise ConfigurationError(
-                f"params.yaml: {task.where}.execution: {settings.execution} cannot be used for this"
-                f" network ({reason}); set it to auto or eager"
-            ) from reason
+        _check_asked(task, *make_scratch(plan))
     release_memory(task.device)
     ranks.from_first(json.dumps(asdict(plan)).encode())
     return plan
@@ -133,6 +117,20 @@ def _impossible(task: Task, reason: str) -> ConfigurationError:
     )
 
 
+def _case(task: Task, ranks: Ranks) -> dict[str, Any]:
+    """What the speed of a step follows from, beside its plan."""
+    settings, packed = task.settings, task.packed
+    return {
+        "model": settings.model,
+        "architecture": settings.architecture,
+        "image_size": settings.image_size,
+        "channels": packed.channels,
+        "classes": len(packed.classes),
+        "images": _batch(task, ranks),
+        "optimizer": settings.optimizer,
+    }
+
+
 def _batch(task: Task, ranks: Ranks) -> int:
     """How many images a pass of one process has."""
     return min(-(-task.settings.batch_size // ranks.size), len(task.packed.rows("train")))
@@ -147,6 +145,23 @@ def _images(task: Task, ranks: Ranks) -> int:
         return batch
     fewest, most = CPU_IMAGES
     return min(batch, most, max(fewest, settings.epochs * available // STEPS))
+
+
+def _check_asked(task: Task, scratch: Trainer, batch: Tensor) -> None:
+    """As `_check`, of an execution that the settings ask for.
+
+    Raises:
+        ConfigurationError: in place of `Unusable`.
+    """
+    try:
+        _check(scratch, batch)
+    except Unusable as reason:
+        if isinstance(reason.__cause__, PipelineError):
+            raise reason.__cause__ from None  # which says all of it
+        raise ConfigurationError(
+            f"params.yaml: {task.where}.execution: {task.settings.execution} cannot be used for"
+            f" this network ({reason}); set it to auto or eager"
+        ) from reason
 
 
 def _check(scratch: Trainer, batch: Tensor) -> None:

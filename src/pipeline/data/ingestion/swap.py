@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pipeline.artifacts import bring_in, write_json, write_text
+from pipeline.artifacts import aside, bring_in, write_json, write_text
 from pipeline.console import logger
 from pipeline.data.ingestion import dvc_locks, version
 from pipeline.workspace import Workspace
@@ -153,13 +153,13 @@ def _undo(workspace: Workspace, intent: _Intent) -> None:
         logger.warning("%s: what was in data/ is neither the old nor the new version; kept", kept)
         present = None
     if present != intent.old:
-        holders = (_aside(incoming), incoming)
+        holders = (aside(incoming), incoming)
         old = next((h for h in holders if intent.old is not None and _hash(h) == intent.old), None)
         if old is not None:
             bring_in(old, data)
         elif intent.old is None:
             data.rename(incoming)  # there was none before
-    for folder in (incoming, _aside(incoming)):
+    for folder in (incoming, aside(incoming)):
         _remove(folder)  # now, since on a full disk data.dvc needs the space
     if intent.data_dvc is None:
         workspace.data_dvc.unlink(missing_ok=True)
@@ -171,7 +171,7 @@ def _undo(workspace: Workspace, intent: _Intent) -> None:
 def _clear(workspace: Workspace, intent: _Intent) -> None:
     _intent_file(workspace).unlink()
     incoming = workspace.root / intent.incoming
-    for folder in (incoming, _aside(incoming)):
+    for folder in (incoming, aside(incoming)):
         _remove(folder)
 
 
@@ -192,10 +192,6 @@ def _scratch(workspace: Workspace) -> Path:
 
 def _text(path: Path) -> str | None:
     return path.read_text(encoding="utf-8") if path.exists() else None
-
-
-def _aside(incoming: Path) -> Path:
-    return incoming.with_name(f"{incoming.name}.old")
 
 
 def _hash(folder: Path) -> str | None:

@@ -74,15 +74,9 @@ def search(
     device = best_device(params.variant(variant).device)
     packed = Packed.load(workspace.packed)
     index = Index.load(workspace, variant, packed)
-    classifier, card = load_classifier(workspace.model(variant), device)
-    try:
-        query = decode_for_model(_read(image), card)
-    except DecodeError as error:
-        raise PipelineError(f"{image}: no usable image: {error}") from error
-    pixels = to_float(resize(torch.from_numpy(query[None].copy()).to(device), card.image_size))
     kind = "edges" if edges else "pixels"
-    embedded = observe_batches(classifier, card, [KINDS[kind](pixels, card)])
-    rows, cosines = nearest(getattr(index, kind), embedded.embeddings, count)
+    query, embedding = _embed(image, kind, workspace.model(variant), device)
+    rows, cosines = nearest(getattr(index, kind), embedding, count)
     matches = _matches(packed, rows[0], cosines[0])
     page = render_page(
         "search.html.jinja",
@@ -103,6 +97,19 @@ def search(
         output,
     )
     return matches
+
+
+def _embed(
+    image: Path, kind: str, model: Path, device: torch.device
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """The image as it is decoded for the model, (H, W, C), and its embedding, (1, D)."""
+    classifier, card = load_classifier(model, device)
+    try:
+        query = decode_for_model(_read(image), card)
+    except DecodeError as error:
+        raise PipelineError(f"{image}: no usable image: {error}") from error
+    pixels = to_float(resize(torch.from_numpy(query[None].copy()).to(device), card.image_size))
+    return query, observe_batches(classifier, card, [KINDS[kind](pixels, card)]).embeddings
 
 
 def _matches(packed: Packed, rows: NDArray[np.int64], cosines: NDArray[np.float32]) -> list[Match]:

@@ -13,7 +13,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from pipeline.params import RBMParams
+from pipeline.params import RBMParams, VariantParams
 from pipeline.training.pretraining.unlabelled import Learn, UnlabelledTask, without_labels
 from pipeline.training.task import Task, untrained_network
 from pipeline.vision.models import Classifier
@@ -29,7 +29,7 @@ def pretrain(start: Task, own: RBMParams, learn: Learn) -> dict[str, Tensor]:
     see the normalised images, as the network does. Binary ones see pixels in [0, 1], as what they
     are: probabilities; the normalisation is then worked into the first layer, see `unfold`.
     """
-    packed = start.packed
+    packed, settings = start.packed, _settings(start.settings, own)
     gaussian = own.visible == "gaussian"
     with torch.device("meta"):
         layers = matrix_layers(untrained_network(start).net)
@@ -50,21 +50,9 @@ def pretrain(start: Task, own: RBMParams, learn: Learn) -> dict[str, Tensor]:
         network = learn(
             UnlabelledTask(
                 f"{start.variant}, {phase}",
-                without_labels(
-                    start.settings,
-                    **own.model_dump(exclude={"visible", "gibbs_steps"}),
-                    optimizer="sgd",
-                    schedule="constant",
-                    warmup=0.0,
-                    gradient_clip=None,
-                    gradient_accumulation=1,
-                    ema=None,
-                    precision="float32",
-                    memory_format="contiguous",
-                    execution="eager",
-                ),
+                settings,
                 start.policy,
-                start.packed,
+                packed,
                 start.device,
                 phase=phase,
                 section=f"{start.where}.pretraining.rbm",
@@ -74,6 +62,23 @@ def pretrain(start: Task, own: RBMParams, learn: Learn) -> dict[str, Tensor]:
         machines.append(cast(RBM, network.net.get_submodule("rbm")))
     moments = None if gaussian else (packed.mean, packed.std)
     return unfold(machines, [name for name, _ in hidden], moments)
+
+
+def _settings(variant: VariantParams, own: RBMParams) -> VariantParams:
+    """The settings of each machine's training: those of ``own``, and plain steps."""
+    return without_labels(
+        variant,
+        **own.model_dump(exclude={"visible", "gibbs_steps"}),
+        optimizer="sgd",
+        schedule="constant",
+        warmup=0.0,
+        gradient_clip=None,
+        gradient_accumulation=1,
+        ema=None,
+        precision="float32",
+        memory_format="contiguous",
+        execution="eager",
+    )
 
 
 def _stacked(

@@ -120,6 +120,13 @@ def load_pretrained(
     what = f"params.yaml: {where}.pretrained: '{source}'"
     if source.endswith(SUFFIXES):
         return Pretrained(source, _read(root / source, what))
+    return Pretrained(source, _of_library(source, model, image_size, architecture, what))
+
+
+def _of_library(
+    source: str, model: str, image_size: int, architecture: dict[str, Any], what: str
+) -> dict[str, Tensor]:
+    """The weights that the library of ``model`` calls ``source``; errors begin with ``what``."""
     origin, colon, name = model.partition(":")
     if not colon:
         raise ConfigurationError(
@@ -148,7 +155,8 @@ def load_pretrained(
             f"{what} cannot be loaded: {' '.join(str(error).split())[:300]}. Without a connection,"
             " fetch the file elsewhere and give its path"
         ) from error
-    return Pretrained(source, net.state_dict())
+    weights: dict[str, Tensor] = net.state_dict()
+    return weights
 
 
 @contextlib.contextmanager
