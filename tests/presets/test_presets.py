@@ -16,7 +16,7 @@ from pipeline.params import load
 from pipeline.presets.apply import apply_preset, list_presets, with_preset
 from pipeline.presets.preset import preset_names, read_preset
 from pipeline.presets.splice import Document, Written, splice
-from pipeline.vision.augmentation import build_policy
+from pipeline.settings import check_settings
 from pipeline.workspace import Workspace
 from tests.project import PROJECT
 
@@ -41,7 +41,7 @@ def test_a_preset_fits_params_yaml(workspace, params_text, name):
     text = with_preset(Document("params.yaml", params_text), found).text
     workspace.params.write_text(text, encoding="utf-8")
     params = load(workspace.params)
-    build_policy(params.augment.policy, where="augment.policy")
+    check_settings(params)
     (variant,) = params.variants.values()
     subject = Subject(variant.model, variant.image_size, 1, 10, variant.architecture)
     parameters = anatomy(blank(subject), channels=1, image_size=variant.image_size).parameters
@@ -164,6 +164,8 @@ def test_a_damaged_preset_is_named(tmp_path, content, message):
         ("      model: nielsen", "      model: nielson", "did you mean 'nielsen'"),
         ("maps: [20, 40]", "maps: [20, 40, 60]", "nielsen"),
         ("    optimizer: muon", "    optimizer: moun", "did you mean 'muon'"),
+        ("duplicates_across_splits:", "duplicate_across_splits:", "duplicates_across_splits"),
+        ("    policy: null", "    policy: {blurr: {}}", "did you mean 'blur'"),
     ],
 )
 def test_a_preset_that_does_not_fit_leaves_params_yaml_as_it_was(

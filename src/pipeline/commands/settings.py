@@ -9,7 +9,7 @@ import typer
 
 from pipeline.commands.project import open_project
 from pipeline.console import logger
-from pipeline.params import Params, json_schema
+from pipeline.params import json_schema
 from pipeline.workspace import Workspace
 
 app = typer.Typer()
@@ -106,37 +106,14 @@ def params(
         return
 
     _, parameters = open_project()
-    from pipeline.data.validation.checks import check_severities, default_suites
-
-    check_severities(parameters.validation.severity)
     if expectations:
+        from pipeline.data.validation.checks import check_severities, default_suites
+
+        check_severities(parameters.validation.severity)
         typer.echo(default_suites(parameters.validation), nl=False)
         return
 
-    _check_names(parameters)
+    from pipeline.settings import check_settings
+
+    check_settings(parameters)
     logger.info("params.yaml is fine: %d variants", len(parameters.variants))
-
-
-def _check_names(parameters: Params) -> None:
-    """What sections, networks, augmentations and ways to pretrain are called, and their settings.
-
-    Raises:
-        ConfigurationError: one of them is not there, or cannot be set so.
-    """
-    from pipeline.evaluation.sections import check_sections
-    from pipeline.training.pretraining.pretrain import check_pretraining
-    from pipeline.vision.augmentation import build_policy
-    from pipeline.vision.models import check_architecture
-
-    check_sections(parameters.evaluate.sections)
-    build_policy(parameters.augment.policy, where="augment.policy")
-    for name, variant in parameters.variants.items():
-        check_architecture(
-            variant.model,
-            image_size=variant.image_size,
-            architecture=variant.architecture,
-            where=f"variants.{name}",
-        )
-        check_pretraining(variant, where=f"variants.{name}")
-        policy, where = parameters.policy(name)
-        build_policy(policy, where=where)

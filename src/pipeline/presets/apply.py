@@ -16,9 +16,10 @@ from rich.table import Table
 from pipeline.artifacts import write_text
 from pipeline.console import logger
 from pipeline.errors import ConfigurationError
-from pipeline.params import Params, load
+from pipeline.params import load
 from pipeline.presets.preset import PresetFile, preset_names, read_preset
 from pipeline.presets.splice import Document, splice
+from pipeline.settings import check_settings
 from pipeline.workspace import Workspace
 
 _UNBOUNDED = 500
@@ -102,23 +103,12 @@ def with_preset(document: Document, found: PresetFile) -> Document:
 
 
 def _check(text: str, found: PresetFile) -> None:
-    """Read ``text`` as params.yaml would be, names of networks and augmentations included."""
-    from pipeline.vision.augmentation import build_policy
-    from pipeline.vision.models import check_architecture
-
+    """Read ``text`` as params.yaml would be, and check what it names."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "params.yaml"
         path.write_text(text, encoding="utf-8")
         try:
-            params: Params = load(path)
-            build_policy(params.augment.policy, where="augment.policy")
-            for name, variant in params.variants.items():
-                check_architecture(
-                    variant.model,
-                    image_size=variant.image_size,
-                    architecture=variant.architecture,
-                    where=f"variants.{name}",
-                )
+            check_settings(load(path))
         except ConfigurationError as error:
             raise ConfigurationError(
                 f"{found.document.name} does not fit, so params.yaml stays as it was: {error}"

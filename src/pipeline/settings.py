@@ -1,0 +1,34 @@
+"""Whether all that ``params.yaml`` names is there, which its types alone cannot tell."""
+
+from __future__ import annotations
+
+from pipeline.params import Params
+
+
+def check_settings(params: Params) -> None:
+    """Check the names of checks, sections, networks, augmentations, ways to pretrain.
+
+    Their settings are checked with them. It imports PyTorch and what names networks.
+
+    Raises:
+        ConfigurationError: one of them is not there, or cannot be set so; the message says where.
+    """
+    from pipeline.data.validation.checks import check_severities
+    from pipeline.evaluation.sections import check_sections
+    from pipeline.training.pretraining.pretrain import check_pretraining
+    from pipeline.vision.augmentation import build_policy
+    from pipeline.vision.models import check_architecture
+
+    check_severities(params.validation.severity)
+    check_sections(params.evaluate.sections)
+    build_policy(params.augment.policy, where="augment.policy")
+    for name, variant in params.variants.items():
+        check_architecture(
+            variant.model,
+            image_size=variant.image_size,
+            architecture=variant.architecture,
+            where=f"variants.{name}",
+        )
+        check_pretraining(variant, where=f"variants.{name}")
+        policy, where = params.policy(name)
+        build_policy(policy, where=where)
