@@ -7,7 +7,6 @@ Each command imports what it runs after it has read the settings, so that ``--he
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import sys
@@ -18,7 +17,7 @@ import typer
 
 from pipeline.artifacts import write_text
 from pipeline.console import logger, set_up_logging
-from pipeline.errors import ConfigurationError, PipelineError
+from pipeline.errors import ConfigurationError, PipelineError, of_the_system
 from pipeline.params import Params, json_schema, load
 from pipeline.parent import end_with_parent
 from pipeline.workspace import Workspace
@@ -433,11 +432,9 @@ def main() -> None:
     except PipelineError as error:
         _fail(str(error), error.exit_code)
     except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+        if (known := of_the_system(error)) is None:
             raise
-        _fail(
-            f"{error.filename or 'writing'}: the disk is full; free some space, then run again", 1
-        )
+        _fail(str(known), known.exit_code)
 
 
 def _fail(message: str, exit_code: int) -> None:
