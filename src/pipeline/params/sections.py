@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Annotated, Any, Literal, Self
+from types import UnionType
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -15,6 +16,8 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -51,6 +54,21 @@ Policy = Annotated[str | dict[str, dict[str, float]], BeforeValidator(_policy)]
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switch_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Pydantic takes true for 1: ``early_stopping: true`` would end after one epoch."""
+        kind = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and _is_number(kind):
+            raise ValueError(f"{value!r} is not allowed, expected a number")
+        return value
+
+
+def _is_number(kind: Any) -> bool:
+    if get_origin(kind) in {Annotated, Union, UnionType}:
+        return any(_is_number(part) for part in get_args(kind))
+    return kind in (int, float)
 
 
 class TableParams(_Section):
