@@ -54,6 +54,8 @@ def test_help_lists_the_commands_and_imports_nothing_heavy(tmp_path):
         ),
         ("model: small_cnn", "model: smal_cnn", "did you mean 'small_cnn'?"),
         ("flip: {horizontal", "flipp: {horizontal", "did you mean 'flip'?"),
+        ("formats: [PNG, JPEG", "formats: [PNG, jpeg", "did you mean 'JPEG'?"),
+        ("modes: [L, RGB]", "modes: [L, RBG]", "did you mean 'RGB'?"),
     ],
 )
 def test_a_wrong_setting_ends_with_code_2_and_one_line(tmp_path, params_text, old, new, message):

@@ -393,13 +393,15 @@ def params(
         return
 
     _, parameters = _open()
-    from pipeline.data.validation.checks import check_severities, default_suites
+    from pipeline.data.validation.checks import default_suites
+    from pipeline.data.validation.validate import check_names
 
-    check_severities(parameters.validation.severity)
+    check_names(parameters.validation)
     if expectations:
         typer.echo(default_suites(parameters.validation), nl=False)
         return
 
+    from pipeline.data.wording import several
     from pipeline.evaluation.sections import check_sections
     from pipeline.training.pretraining.pretrain import check_pretraining
     from pipeline.vision.augmentation import build_policy
@@ -417,7 +419,7 @@ def params(
         check_pretraining(variant, where=f"variants.{name}")
         policy, where = parameters.policy(name)
         build_policy(policy, where=where)
-    logger.info("params.yaml is fine: %d variants", len(parameters.variants))
+    logger.info("params.yaml is fine: %s", several(len(parameters.variants), "variant"))
 
 
 def main() -> None:
