@@ -17,7 +17,7 @@ from types import FrameType
 
 from flows import server, settings
 from pipeline.console import logger, set_up_logging
-from pipeline.errors import ConfigurationError, PipelineError
+from pipeline.errors import ConfigurationError, PipelineError, of_the_system
 from pipeline.params import Params, load
 from pipeline.workspace import Workspace
 
@@ -32,18 +32,29 @@ def open_project() -> tuple[Workspace, Params]:
     return workspace, load(workspace.params)
 
 
-def main(body: Callable[[], None]) -> int:
+def main(body: Callable[[], None], *, arguments: bool = False) -> int:
     """Run ``body`` and return the process's exit code.
 
+    Without ``arguments`` the command has none: a stray ``--help`` must not start a training.
     SIGTERM ends ``body`` by ``SystemExit``, so that it can clean up.
     """
     set_up_logging()
     signal.signal(signal.SIGTERM, _terminate)
     try:
+        if sys.argv[1:] and not arguments:
+            name = Path(sys.argv[0]).stem
+            raise ConfigurationError(
+                f"usage: python -m flows.{name}, without arguments; its settings are in params.yaml"
+            )
         body()
     except PipelineError as error:
         logger.error("%s", error)
         return error.exit_code
+    except OSError as error:
+        if (known := of_the_system(error)) is None:
+            raise
+        logger.error("%s", known)
+        return known.exit_code
     except KeyboardInterrupt:
         logger.error("interrupted; what was running has been ended. Start again to go on from here")
         return 130

@@ -12,7 +12,7 @@ if __name__ == "__main__":
     # Before Prefect is imported, which takes seconds: a busy workspace is told so at once.
     from flows.command import main, run_flow, source_argument
 
-    sys.exit(main(lambda: run_flow("ingest", source_argument())))
+    sys.exit(main(lambda: run_flow("ingest", source_argument()), arguments=True))
 
 from prefect import flow
 

@@ -54,6 +54,8 @@ def test_help_lists_the_commands_and_imports_nothing_heavy(tmp_path):
         ),
         ("model: small_cnn", "model: smal_cnn", "did you mean 'small_cnn'?"),
         ("flip: {horizontal", "flipp: {horizontal", "did you mean 'flip'?"),
+        ("formats: [PNG, JPEG", "formats: [PNG, jpeg", "did you mean 'JPEG'?"),
+        ("modes: [L, RGB]", "modes: [L, RBG]", "did you mean 'RGB'?"),
     ],
 )
 def test_a_wrong_setting_ends_with_code_2_and_one_line(tmp_path, params_text, old, new, message):
@@ -88,13 +90,23 @@ def test_a_failure_leaves_its_message_for_the_flow(tmp_path):
     assert "no params.yaml here" in left["message"]
 
 
-def test_a_full_disk_is_a_message_not_a_traceback(tmp_path, params_text):
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        ("ENOSPC", "{root}/.pipeline: the disk is full"),
+        ("EACCES", "{root}: permission denied; give this user the right"),
+        ("EROFS", "{root}: its file system is read-only"),
+    ],
+)
+def test_a_disk_that_cannot_be_written_is_a_message_not_a_traceback(
+    tmp_path, params_text, number, message
+):
     (tmp_path / "params.yaml").write_text(params_text)
-    # A sitecustomize stands in for a device without space: a failure is all that is simulated.
+    # A sitecustomize stands in for such a disk: a failure is all that is simulated.
     (tmp_path / "sitecustomize.py").write_text(
         "import errno, pathlib\n"
-        "def full(self, *a, **k): raise OSError(errno.ENOSPC, 'No space left', str(self))\n"
-        "pathlib.Path.mkdir = full\n"
+        f"def refused(self, *a, **k): raise OSError(errno.{number}, 'refused', str(self))\n"
+        "pathlib.Path.mkdir = refused\n"
     )
     done = subprocess.run(
         [sys.executable, "-m", "pipeline", "rollback"],
@@ -104,5 +116,5 @@ def test_a_full_disk_is_a_message_not_a_traceback(tmp_path, params_text):
         text=True,
     )
     assert done.returncode == 1
-    assert "the disk is full" in done.stderr
+    assert message.format(root=tmp_path) in done.stderr
     assert "Traceback" not in done.stderr

@@ -33,3 +33,11 @@ def test_the_walk_through_the_code_names_files_and_functions_that_exist(file, na
         assert any(
             re.search(pattern, path.read_text(encoding="utf-8"), re.MULTILINE) for path in found
         )
+
+
+def test_the_files_that_contributing_names_exist():
+    text = (PROJECT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:src|tests|docs|benchmarks|flows)/[\w/.]*)`", text))
+    assert len(named) > 10
+    there = {path for path in named if "NAME" in path or (PROJECT / path).exists()}
+    assert sorted(named - there) == []

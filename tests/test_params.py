@@ -66,6 +66,11 @@ def test_a_variant_has_the_common_settings_with_its_own_over_them(load_text, par
         ({"flow__ports__mlflow": 4200}, "both servers cannot use port 4200"),
         ({"evaluate__resamples": "many"}, "evaluate.resamples: 'many' is not allowed"),
         ({"train__lr": float("nan")}, "train.lr"),
+        ({"train__processes": 17}, "train: 17 processes cannot share a batch of 32"),
+        ({"train__epochs": True}, "train.epochs: True is not allowed, expected a number"),
+        ({"train__early_stopping": True}, "train.early_stopping: True is not allowed, expected a"),
+        ({"train__processes": True}, "train.processes: True is not allowed, expected a number"),
+        ({"augment__shifts": False}, "augment.shifts: False is not allowed, expected a number"),
     ],
 )
 def test_a_wrong_setting_gets_one_message_that_names_it(load_text, params_text, changes, message):

@@ -6,7 +6,6 @@ holds the workspace).
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import sys
@@ -17,7 +16,7 @@ import typer
 from pipeline.artifacts import write_text
 from pipeline.commands import data, release, settings, stages
 from pipeline.console import logger, set_up_logging
-from pipeline.errors import FAILURE_FILE, PipelineError
+from pipeline.errors import FAILURE_FILE, PipelineError, of_the_system
 from pipeline.parent import end_with_parent
 
 app = typer.Typer(
@@ -43,11 +42,9 @@ def main() -> None:
     except PipelineError as error:
         _fail(str(error), error.exit_code)
     except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+        if (known := of_the_system(error)) is None:
             raise
-        _fail(
-            f"{error.filename or 'writing'}: the disk is full; free some space, then run again", 1
-        )
+        _fail(str(known), known.exit_code)
 
 
 def _fail(message: str, exit_code: int) -> None:

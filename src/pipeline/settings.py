@@ -6,20 +6,20 @@ from pipeline.params import Params
 
 
 def check_settings(params: Params) -> None:
-    """Check the names of checks, sections, networks, augmentations, ways to pretrain.
+    """Check the names of formats, checks, sections, networks, augmentations and ways to pretrain.
 
     Their settings are checked with them. It imports PyTorch and what names networks.
 
     Raises:
         ConfigurationError: one of them is not there, or cannot be set so; the message says where.
     """
-    from pipeline.data.validation.checks import check_severities
+    from pipeline.data.validation.validate import check_names
     from pipeline.evaluation.sections import check_sections
     from pipeline.training.pretraining.pretrain import check_pretraining
     from pipeline.vision.augmentation import build_policy
     from pipeline.vision.models import check_architecture
 
-    check_severities(params.validation.severity)
+    check_names(params.validation)
     check_sections(params.evaluate.sections)
     build_policy(params.augment.policy, where="augment.policy")
     for name, variant in params.variants.items():

@@ -63,6 +63,27 @@ def test_a_slip_in_the_settings_is_told_before_anything_starts(tiny):
     assert len(done.stdout.splitlines()) == 1
 
 
+@pytest.mark.parametrize("flow", ["training", "ui", "deploy"])
+def test_a_stray_argument_starts_nothing(tiny, flow):
+    done = tiny.flow(flow, "--help")
+    assert done.returncode == 2
+    assert f"usage: python -m flows.{flow}" in done.stdout
+    assert len(done.stdout.splitlines()) == 1
+    assert not (tiny.root / ".prefect").exists()
+
+
+def test_a_folder_without_the_right_to_write_is_a_message(tiny):
+    (tiny.root / "sitecustomize.py").write_text(
+        "import pathlib\n"
+        "def refused(self, *a, **k): raise PermissionError(13, 'Permission denied', str(self))\n"
+        "pathlib.Path.mkdir = refused\n"
+    )
+    done = tiny.flow("training")
+    assert done.returncode == 1
+    assert "permission denied; give this user the right" in done.stdout
+    assert len(done.stdout.splitlines()) == 1
+
+
 def test_ingest_takes_one_source(tiny):
     done = tiny.flow("ingest", "one", "two")
     assert done.returncode == 2

@@ -107,13 +107,15 @@ def params(
 
     _, parameters = open_project()
     if expectations:
-        from pipeline.data.validation.checks import check_severities, default_suites
+        from pipeline.data.validation.checks import default_suites
+        from pipeline.data.validation.validate import check_names
 
-        check_severities(parameters.validation.severity)
+        check_names(parameters.validation)
         typer.echo(default_suites(parameters.validation), nl=False)
         return
 
+    from pipeline.data.wording import several
     from pipeline.settings import check_settings
 
     check_settings(parameters)
-    logger.info("params.yaml is fine: %d variants", len(parameters.variants))
+    logger.info("params.yaml is fine: %s", several(len(parameters.variants), "variant"))

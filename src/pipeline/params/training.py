@@ -106,6 +106,11 @@ class TrainParams(Section):
                 "sampling: balanced with class_weights: balanced would count rare classes twice;"
                 " set class_weights: none"
             )
+        if self.processes != "auto" and 1 < self.processes > self.batch_size // 2:
+            raise ValueError(
+                f"{self.processes} processes cannot share a batch of {self.batch_size}: each needs"
+                " two images of it; lower processes, or raise batch_size"
+            )
         growing = self.progressive_resizing
         if growing is not None and growing.start > self.image_size:
             raise ValueError(

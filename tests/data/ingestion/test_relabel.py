@@ -59,6 +59,13 @@ def test_the_mark_takes_the_row_out(tmp_path):
     assert done.removed == ("images/a.png",)
 
 
+def test_a_table_is_taken_again_after_more_of_it_was_filled_in(tmp_path):
+    done = corrected(tmp_path, f"images/gone.png,{REMOVE},", "images/a.png,dog,")
+    assert done.columns == TABLE | {"label": ["dog", "dog", ""]}
+    assert done.absent == ("images/gone.png",)
+    assert (done.removed, done.as_before) == ((), 0)
+
+
 def test_a_new_class_is_appended_where_it_is_allowed(tmp_path):
     with pytest.raises(DataRefused, match=r"'eel': 1 image(.|\n)*--allow-new-classes"):
         corrected(tmp_path, "images/a.png,eel,")
@@ -85,6 +92,9 @@ def test_a_table_without_its_columns_is_refused(tmp_path):
     write_table(tmp_path / "t.csv", "file_name,lable", "images/a.png,cat")
     with pytest.raises(DataRefused, match=r"no column 'label'.*did you mean 'lable'"):
         read_corrections(tmp_path / "t.csv", TABLE, most_rows=100)
+    write_table(tmp_path / "prose.csv", "Dear reader", "images/a.png,cat")
+    with pytest.raises(DataRefused, match=r"line 2.*the first line has to name the columns"):
+        read_corrections(tmp_path / "prose.csv", TABLE, most_rows=100)
     with pytest.raises(ConfigurationError, match=r"did you mean 't\.csv'"):
         read_corrections(tmp_path / "tt.csv", TABLE, most_rows=100)
 

@@ -93,6 +93,7 @@ def test_more_bad_images_than_the_budget_refuse_the_data(workspace):
     message = str(caught.value)
     page = here.state / "validation" / "index.html"
     assert "4 of 12 images fail a critical check, more than 25.0%" in message
+    assert "ingest the source again, or raise that share" in message
     assert "images/00000.png, images/00001.png, images/00002.png, …" in message
     assert "Copy it anew from where it came from" in message
     assert str(page) in message

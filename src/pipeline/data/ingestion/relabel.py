@@ -65,6 +65,7 @@ def _count(summary: Summary, present: Present, after: Corrections) -> None:
     arrows = [f"{name}: {old or 'none'} → {new}" for name, (old, new) in after.relabelled.items()]
     summary.count(len(arrows), "corrected", arrows)
     summary.count(len(after.removed), "taken out", after.removed)
+    summary.count(len(after.absent), "to be taken out, and not in data/", after.absent)
     summary.count(after.as_before, "as before")
     twins = _twins(present, after)
     summary.count(
@@ -93,6 +94,8 @@ class Corrections:
     relabelled: dict[str, tuple[str, str]]
     """``file_name`` to the label before and after, where they differ."""
     removed: tuple[str, ...]
+    absent: tuple[str, ...]
+    """What was to be taken out and is no image of the version, as where a table is given again."""
     as_before: int
     """Rows whose label is the one that the image has, or empty."""
 
@@ -111,7 +114,8 @@ def corrections(
         DataRefused: a label is no class, and new ones are not allowed.
     """
     labels = dict(zip(columns["file_name"], columns["label"], strict=True))
-    removed = {name for name, label in wanted.items() if label == REMOVE}
+    unwanted = {name for name, label in wanted.items() if label == REMOVE}
+    removed, absent = unwanted & labels.keys(), unwanted - labels.keys()
     changed = {
         name: (labels[name], label)
         for name, label in sorted(wanted.items())
@@ -125,8 +129,10 @@ def corrections(
     kept = [i for i, name in enumerate(columns["file_name"]) if name not in removed]
     table = {name: [values[i] for i in kept] for name, values in columns.items()}
     table["label"] = [labels[name] for name in table["file_name"]]
-    as_before = len(wanted) - len(changed) - len(removed)
-    return Corrections(table, after, changed, tuple(sorted(removed)), as_before)
+    as_before = len(wanted) - len(changed) - len(unwanted)
+    return Corrections(
+        table, after, changed, tuple(sorted(removed)), tuple(sorted(absent)), as_before
+    )
 
 
 def read_corrections(path: Path, columns: Columns, *, most_rows: int) -> dict[str, str]:
@@ -136,8 +142,8 @@ def read_corrections(path: Path, columns: Columns, *, most_rows: int) -> dict[st
 
     Raises:
         ConfigurationError: there is no such file.
-        DataRefused: it cannot be read, names an image that ``columns`` lacks, or gives one two
-            labels.
+        DataRefused: it cannot be read, gives a label to an image that ``columns`` lacks, or two
+            labels to one.
     """
     if not path.is_file():
         near = did_you_mean(path.name, (p.name for p in path.parent.glob("*")))
@@ -174,8 +180,8 @@ def read_corrections(path: Path, columns: Columns, *, most_rows: int) -> dict[st
 
 def _check_names(path: Path, table: Table, names: Sequence[str]) -> None:
     known = {*names}
-    pairs = zip(table.columns["file_name"], table.lines, strict=True)
-    unknown = [(name, line) for name, line in pairs if name not in known]
+    rows = zip(table.columns["file_name"], table.columns["label"], table.lines, strict=True)
+    unknown = [(n, line) for n, label, line in rows if n not in known and label != REMOVE]
     if unknown:
         nearby = known if len(known) <= _FEW else ()
         shown = [

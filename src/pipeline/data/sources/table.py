@@ -47,17 +47,25 @@ def read_table(path: Path, params: TableParams | None, *, shown: str, most_rows:
     else:
         names, rows = _text_rows(path, params, shown)
     _check_header(shown, names)
-    return _collect(names, rows, shown, most_rows)
+    if params is not None:
+        remedy = "correct the line, or ingest.table in params.yaml"
+    elif "file_name" not in names:
+        remedy = "the first line has to name the columns, file_name and label among them"
+    else:
+        remedy = "correct the line"
+    return _collect(names, rows, shown, most_rows, remedy)
 
 
-def _collect(names: list[str], rows: Iterable[Row], shown: str, most_rows: int) -> Table:
+def _collect(
+    names: list[str], rows: Iterable[Row], shown: str, most_rows: int, remedy: str
+) -> Table:
     cells: list[list[str]] = [[] for _ in names]
     lines: list[int] = []
     for line, row in rows:
         if len(row) != len(names):
             raise DataRefused(
                 f"{shown}, line {line}: {len(row)} values, expected {len(names)}"
-                f" ({', '.join(names)}); correct the line, or ingest.table in params.yaml"
+                f" ({', '.join(names)}); {remedy}"
             )
         for name, column, value in zip(names, cells, row, strict=True):
             if not is_carriable(value):

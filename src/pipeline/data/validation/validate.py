@@ -45,7 +45,7 @@ def validate(workspace: Workspace, params: ValidationParams, *, group: str | Non
         PipelineError: the manifest or ``data/classes.json`` is missing.
     """
     table = read_table(workspace.manifest)
-    check_settings(params, group, columns=["group", *extra_columns(table)])
+    _check_settings(params, group, columns=["group", *extra_columns(table)])
     classes = read_classes(workspace.classes)
     reference = _reference(workspace.reference, classes)
     judge = Judge()
@@ -76,7 +76,7 @@ def accept_reference(workspace: Workspace, params: ValidationParams, *, group: s
         ConfigurationError, PipelineError: as `validate`.
     """
     table = read_table(workspace.manifest)
-    check_settings(params, group, columns=["group", *extra_columns(table)])
+    _check_settings(params, group, columns=["group", *extra_columns(table)])
     classes = read_classes(workspace.classes)
     verdict = reach_verdict(Judge(), _to_judge(table), params, group, classes, None)
     if verdict.refusals:
@@ -152,8 +152,8 @@ def _reference(path: Path, classes: list[str]) -> Reference | None:
     return None
 
 
-def check_settings(params: ValidationParams, group: str | None, columns: list[str]) -> None:
-    """Refuse settings that name a format, pixel mode, check or column which does not exist."""
+def check_names(params: ValidationParams) -> None:
+    """Refuse settings that name a format, pixel mode or check which does not exist."""
     check_severities(params.severity)
     for name in params.formats:
         if name not in {*FORMATS, "MPO"}:
@@ -169,6 +169,11 @@ def check_settings(params: ValidationParams, group: str | None, columns: list[st
                 f"params.yaml: validation.modes: '{mode}' is not one of Pillow's pixel modes"
                 f" ({', '.join(Image.MODES)}){did_you_mean(mode.upper(), Image.MODES)}"
             ) from None
+
+
+def _check_settings(params: ValidationParams, group: str | None, columns: list[str]) -> None:
+    """`check_names`, and the column of the data that ``split.group`` names."""
+    check_names(params)
     if group is not None and group not in columns:
         raise ConfigurationError(
             f"params.yaml: split.group: data/metadata.csv has no column '{group}', only"

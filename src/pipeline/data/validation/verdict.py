@@ -91,7 +91,8 @@ class Verdict:
         if aside > self.budget * self.listed:
             refusals.append(
                 f"{aside:,} of {self.listed:,} images fail a critical check, more than"
-                f" {self.budget:.1%} (validation.quarantine_budget)"
+                f" {self.budget:.1%} (validation.quarantine_budget). Put them right and ingest the"
+                " source again, or raise that share to go on without them."
             )
         refusals += [
             describe(finding)

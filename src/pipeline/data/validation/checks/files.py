@@ -58,12 +58,12 @@ _ONE_STATUS = (
     _status(
         "empty",
         "the file has no bytes",
-        "Copy it anew from where it came from, or take its row out of the source's table.",
+        "Copy it anew from where it came from, or take it out of the source.",
     ),
     _status(
         "truncated",
         "the image is cut short",
-        "Copy it anew from where it came from, or take its row out of the source's table.",
+        "Copy it anew from where it came from, or take it out of the source.",
     ),
     _status(
         "too_large",
@@ -73,12 +73,12 @@ _ONE_STATUS = (
     _status(
         "crashed",
         "decoding it ended the process that did",
-        "Do not trust this file; save it anew with an image editor, or take its row out.",
+        "Do not trust this file; save it anew with an image editor, or take it out of the source.",
     ),
     _status(
         "timeout",
         "decoding it took too long",
-        "Save it anew with an image editor, or take its row out of the source's table.",
+        "Save it anew with an image editor, or take it out of the source.",
     ),
 )
 
@@ -104,7 +104,7 @@ FILES: tuple[Check, ...] = (
         # Whatever is none of the others': a status that nobody has heard of is no pass.
         arguments=lambda _: {"value_set": ("ok", "unlisted", *(c.name for c in _ONE_STATUS))},
         reason="the image cannot be read",
-        remedy="Replace the file by a whole one, or take its row out of the source's table.",
+        remedy="Replace the file by a whole one, or take it out of the source.",
         detail="error",
         fixed=True,
         counterexample={"status": ["unreadable"], "error": ["broken data stream"]},
