@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,17 @@ import pytest
 
 PROJECT = Path(__file__).parent.parent
 HEAVY = {"torch", "torchvision", "timm", "pandas", "mlflow", "prefect", "dvc", "great_expectations"}
+
+
+INTERRUPTED = """
+import os, signal, sys
+import pipeline.data.split
+from pipeline.__main__ import main
+pipeline.data.split.split = lambda *_: os.kill(os.getpid(), signal.SIGINT)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.argv = ["pipeline", "split"]
+main()
+"""
 
 
 def pipeline(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -117,4 +129,19 @@ def test_a_disk_that_cannot_be_written_is_a_message_not_a_traceback(
     )
     assert done.returncode == 1
     assert message.format(root=tmp_path) in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_interrupted_command_says_that_it_can_be_started_again(tmp_path, params_text):
+    (tmp_path / "params.yaml").write_text(params_text)
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(PROJECT / "src")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 128 + signal.SIGINT
+    assert "interrupted; started again, it goes on" in done.stdout + done.stderr
     assert "Traceback" not in done.stderr

@@ -23,7 +23,9 @@ ENTRIES = {
 }
 """The modules each stage's command runs."""
 
-PLUMBING = ("artifacts", "console", "errors", "journal", "params", "tracking", "workspace")
+PLUMBING = (
+    *("artifacts", "console", "errors", "journal", "machine", "params", "tracking", "workspace"),
+)
 """What changes how a stage reads, writes and reports, never what it computes."""
 
 

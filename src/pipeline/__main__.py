@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from pipeline.commands import data, release, settings, stages
 from pipeline.console import logger, set_up_logging
 from pipeline.errors import FAILURE_FILE, PipelineError, of_the_system
 from pipeline.parent import end_with_parent
+
+_INTERRUPTED = 128 + signal.SIGINT
 
 app = typer.Typer(
     help="From a folder of labelled photographs to a registered CNN. The stages below are run by "
@@ -39,6 +42,10 @@ def main() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "30000")
     try:
         app(standalone_mode=True)
+    except SystemExit as ended:
+        if ended.code == _INTERRUPTED:
+            logger.error("interrupted; started again, it goes on from what is saved")
+        raise
     except PipelineError as error:
         _fail(str(error), error.exit_code)
     except OSError as error:

@@ -15,7 +15,14 @@ import pytest
 import torch
 
 from pipeline.errors import Busy, ConfigurationError, PipelineError
-from pipeline.training.launch import FOLDER, join, launch, processes_to_launch
+from pipeline.machine import processors
+from pipeline.training.launch import (
+    FOLDER,
+    MOST_PER_PROCESSOR,
+    join,
+    launch,
+    processes_to_launch,
+)
 
 PROJECT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
@@ -153,6 +160,13 @@ def test_ranks_that_no_torchrun_has_set_are_refused_by_what_they_lack(monkeypatc
     assert processes_to_launch(3, CPU, name="cpu") == 3
     with join(CPU) as ranks:
         assert ranks.size == 1
+
+
+def test_far_more_processes_than_processors_are_refused():
+    most = MOST_PER_PROCESSOR * processors()
+    assert processes_to_launch(most, CPU, name="auto") == most
+    with pytest.raises(ConfigurationError, match=rf"train\.processes: {most + 1} .* processors"):
+        processes_to_launch(most + 1, CPU, name="auto")
 
 
 def test_several_processes_on_one_named_gpu_are_refused():

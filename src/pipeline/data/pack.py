@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from pipeline.data.manifest import extra_columns, read_table, to_frame, write_ta
 from pipeline.data.pixels import GREY_MODES, Pixels, decode_image, moments
 from pipeline.data.shifts import DIRECTIONS, copies_of, moved_copies
 from pipeline.errors import DataRefused, PipelineError
+from pipeline.machine import processors
 from pipeline.params import AugmentParams
 from pipeline.workspace import Workspace
 
@@ -224,8 +224,7 @@ def _decoded(
     rows = list(zip(index["file_name"], index["image_id"], strict=True))
     per_chunk = max(1, _CHUNK_BYTES // (size * size * channels))
     read = partial(_read, data, channels=channels, image_size=size, max_pixels=max_pixels)
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    with progress("packing", images) as step, ThreadPoolExecutor(threads) as pool:
+    with progress("packing", images) as step, ThreadPoolExecutor(processors()) as pool:
         for start in range(0, images, per_chunk):
             part = rows[start : start + per_chunk]
             chunk = np.empty((len(part), size, size, channels), np.uint8)

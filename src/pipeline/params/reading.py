@@ -50,7 +50,8 @@ def load(path: Path) -> Params:
             value is not allowed. One line for each, naming the key, the value and what is allowed.
     """
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506 (a SafeLoader)
+        with path.open(encoding="utf-8") as file:
+            raw = yaml.load(file, Loader=_UniqueKeyLoader)  # noqa: S506 (a SafeLoader)
     except FileNotFoundError:
         raise ConfigurationError(
             f"{path}: missing; it holds every setting of the pipeline"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pipeline.artifacts import require, sha256_file, temporary_folder
 from pipeline.data.decode import DecodeError
 from pipeline.data.pack import Packed, Pixels
 from pipeline.errors import PipelineError
+from pipeline.machine import processors
 from pipeline.release.package import MODEL, TRAINED_ON
 from pipeline.tracking import WEIGHTS, Store
 from pipeline.vision import card as files
@@ -130,7 +130,7 @@ class RegisteredModel:
                     " the data back"
                 ) from error
 
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(processors()) as pool:
             return np.stack(list(pool.map(decode, paths)))
 
 

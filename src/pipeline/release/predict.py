@@ -21,6 +21,7 @@ from pipeline.data.decode import DecodeError
 from pipeline.data.pack import Pixels
 from pipeline.data.sources.source import IMAGE_SUFFIXES
 from pipeline.errors import ConfigurationError, PipelineError
+from pipeline.machine import processors
 from pipeline.params import RegisterParams
 from pipeline.release.champion import (
     BATCH,
@@ -146,7 +147,7 @@ def _decoded(
 ) -> Iterator[tuple[Sequence[Path], list[Pixels | _Unreadable]]]:
     """Batches of files with what became of each; the next batch is decoded meanwhile."""
     under_way: deque[tuple[Sequence[Path], list[Future[Pixels | _Unreadable]]]] = deque()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(processors()) as pool:
         for start in range(0, len(images), BATCH):
             paths = images[start : start + BATCH]
             under_way.append((paths, [pool.submit(_decode, path, card) for path in paths]))

@@ -124,7 +124,7 @@ def _origin(run: Run, parent: str | None) -> str:
         return "unchanged: its outputs came from a cache or a remote"
     if parent is not None and tags.get(PARENT) == parent:
         return "trained in this run"
-    return f"unchanged: produced by run {tags.get(PARENT, run.info.run_id)}"
+    return f"unchanged: produced by run {tags[PARENT]}" if PARENT in tags else "unchanged"
 
 
 def _complete_run(

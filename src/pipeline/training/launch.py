@@ -27,11 +27,15 @@ from torch.distributed import FileStore  # type: ignore[attr-defined]
 from pipeline.artifacts import read_json, temporary_folder, write_json
 from pipeline.console import logger
 from pipeline.errors import Busy, ConfigurationError, DataRefused, PipelineError
+from pipeline.machine import processors
 from pipeline.training.distributed import Group, ProcessLost, Ranks
 from pipeline.training.environment import ending_cleanly
 
 FOLDER = "PIPELINE_RANKS"
 """Environment variable: the folder by which the processes that `launch` starts meet and report."""
+
+MOST_PER_PROCESSOR = 4
+"""Processes that may share a processor: more than one gains nothing, but to try what several do."""
 
 _ERRORS = {kind.exit_code: kind for kind in (PipelineError, ConfigurationError, DataRefused, Busy)}
 _ENDED = (-signal.SIGTERM, 128 + signal.SIGTERM)
@@ -69,7 +73,8 @@ def processes_to_launch(
         name: the setting ``train.device``; where it says which GPU, there is one process.
 
     Raises:
-        ConfigurationError: several processes are to share the GPU that is named, or see `launched`.
+        ConfigurationError: several processes are to share the GPU that is named, or there are far
+            more than processors; or see `launched`.
     """
     if launched():
         return 1
@@ -80,6 +85,11 @@ def processes_to_launch(
         raise ConfigurationError(
             f"train.processes: {processes} processes need a GPU each, and train.device names one,"
             f" '{name}'; set train.device to cuda, or train.processes to 1"
+        )
+    if device.type == "cpu" and processes > MOST_PER_PROCESSOR * processors():
+        raise ConfigurationError(
+            f"train.processes: {processes} processes would wait for each other on {processors()}"
+            " processors, each with memory of its own; set as many as there are, or 1"
         )
     return processes
 

@@ -9,7 +9,6 @@ gives that one whatever the first had left. No worker outlives its parent (see `
 from __future__ import annotations
 
 import mmap
-import os
 import selectors
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from typing import BinaryIO, Self, cast
 from pipeline.data.scanning.worker import STATE, lost, row_of
 from pipeline.data.scanning.worker_process import CHUNK, Result, Row, Setting, Task, WorkerProcess
 from pipeline.errors import PipelineError
+from pipeline.machine import processors
 
 __all__ = ["Pool", "Result", "Row", "Setting", "Task"]
 
@@ -40,7 +40,7 @@ class Pool:
 
     def __init__(self, setting: Setting, workers: int | None = None) -> None:
         self._setting = setting
-        self._slots = workers or _processors()
+        self._slots = workers or processors()
         self._wanted = 0
         self._tasks: Iterator[Task] = iter(())
         self._chunk_size = CHUNK
@@ -188,10 +188,3 @@ def _lost(task: Task, status: str, setting: Setting) -> Row:
     else:
         reason = "reading it ended the process: a broken file, or too little memory for it"
     return row_of(lost(task.file_name, status, reason))
-
-
-def _processors() -> int:
-    """How many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
