@@ -32,7 +32,7 @@ CALIBRATION = temperature.FILE
 TRAINED_ON = "trained_on.txt"
 """In that folder: the ids of the images the model learned from, a line each, sorted."""
 CODE = (
-    *("__init__.py", "artifacts.py", "console.py", "errors.py", "workspace.py"),
+    *("__init__.py", "artifacts.py", "console.py", "errors.py", "machine.py", "workspace.py"),
     *("data", "params", "vision"),
 )
 """What of this package a model takes along: the layers up to the one that predicts."""
