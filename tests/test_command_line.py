@@ -12,7 +12,6 @@ import pytest
 PROJECT = Path(__file__).parent.parent
 HEAVY = {"torch", "torchvision", "timm", "pandas", "mlflow", "prefect", "dvc", "great_expectations"}
 
-
 INTERRUPTED = """
 import os, signal, sys
 import pipeline.data.split
@@ -24,15 +23,19 @@ main()
 """
 
 
-def pipeline(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def python(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "pipeline", *arguments],
+        [sys.executable, *arguments],
         cwd=cwd,
         env=os.environ | {"PYTHONPATH": str(PROJECT / "src")} | environment,
         capture_output=True,
         text=True,
         timeout=120,
     )
+
+
+def pipeline(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return python("-m", "pipeline", *arguments, cwd=cwd, **environment)
 
 
 def test_help_lists_the_commands_and_imports_nothing_heavy(tmp_path):
@@ -42,14 +45,8 @@ def test_help_lists_the_commands_and_imports_nothing_heavy(tmp_path):
         "except SystemExit: pass\n"
         f"print(sorted({HEAVY!r} & set(sys.modules)), file=sys.stderr)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(PROJECT / "src")},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = python("-c", code, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     assert done.stderr.strip().endswith("[]"), done.stderr
     for command in ("ingest", "scan", "train", "register", "rollback", "predict"):
         assert command in done.stdout
@@ -120,13 +117,8 @@ def test_a_disk_that_cannot_be_written_is_a_message_not_a_traceback(
         f"def refused(self, *a, **k): raise OSError(errno.{number}, 'refused', str(self))\n"
         "pathlib.Path.mkdir = refused\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "pipeline", "rollback"],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{PROJECT / 'src'}"},
-        capture_output=True,
-        text=True,
-    )
+    path = f"{tmp_path}{os.pathsep}{PROJECT / 'src'}"
+    done = pipeline("rollback", cwd=tmp_path, PYTHONPATH=path)
     assert done.returncode == 1
     assert message.format(root=tmp_path) in done.stderr
     assert "Traceback" not in done.stderr
@@ -134,14 +126,7 @@ def test_a_disk_that_cannot_be_written_is_a_message_not_a_traceback(
 
 def test_an_interrupted_command_says_that_it_can_be_started_again(tmp_path, params_text):
     (tmp_path / "params.yaml").write_text(params_text)
-    done = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(PROJECT / "src")},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = python("-c", INTERRUPTED, cwd=tmp_path)
     assert done.returncode == 128 + signal.SIGINT
     assert "interrupted; started again, it goes on" in done.stdout + done.stderr
     assert "Traceback" not in done.stderr

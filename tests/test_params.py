@@ -64,6 +64,7 @@ def test_a_variant_has_the_common_settings_with_its_own_over_them(load_text, par
         ({"validation__min_side": 20_000}, "min_side 20000 is above max_side"),
         ({"ingest__weight__points": [[1, 0], [0, 1]]}, "must ascend"),
         ({"flow__ports__mlflow": 4200}, "both servers cannot use port 4200"),
+        ({"labels__variant": "resnet81"}, "labels.variant: 'resnet81' is not under variants"),
         ({"evaluate__resamples": "many"}, "evaluate.resamples: 'many' is not allowed"),
         ({"train__lr": float("nan")}, "train.lr"),
         ({"train__processes": 17}, "train: 17 processes cannot share a batch of 32"),

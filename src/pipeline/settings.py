@@ -15,20 +15,11 @@ def check_settings(params: Params) -> None:
     """
     from pipeline.data.validation.validate import check_names
     from pipeline.evaluation.sections import check_sections
-    from pipeline.training.pretraining.pretrain import check_pretraining
+    from pipeline.training.train import check_variant
     from pipeline.vision.augmentation import build_policy
-    from pipeline.vision.models import check_architecture
 
     check_names(params.validation)
     check_sections(params.evaluate.sections)
     build_policy(params.augment.policy, where="augment.policy")
-    for name, variant in params.variants.items():
-        check_architecture(
-            variant.model,
-            image_size=variant.image_size,
-            architecture=variant.architecture,
-            where=f"variants.{name}",
-        )
-        check_pretraining(variant, where=f"variants.{name}")
-        policy, where = params.policy(name)
-        build_policy(policy, where=where)
+    for name in params.variants:
+        check_variant(params, name)

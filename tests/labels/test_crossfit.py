@@ -119,7 +119,7 @@ def test_a_batch_too_large_for_the_gpu_is_told(planted, monkeypatch):
 
 
 def test_an_unknown_variant_is_refused(planted):
-    with pytest.raises(ConfigurationError, match=r"'tinny'.*did you mean 'tiny'"):
+    with pytest.raises(ConfigurationError, match=r"labels\.variant: 'tinny'.*did you mean 'tiny'"):
         judge_labels(planted.workspace, planted.params(variant="tinny"))
     with pytest.raises(ConfigurationError, match=r"no 'othr'.*did you mean 'other'"):
         judge_labels(planted.workspace, planted.params(), "othr")

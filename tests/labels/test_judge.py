@@ -154,15 +154,6 @@ def test_a_scan_of_other_images_is_told(planted):
         judge_labels(planted.workspace, planted.params())
 
 
-def test_a_variant_that_is_none_is_refused_by_the_setting_that_names_it(planted):
-    params = planted.params()
-    named = params.model_copy(
-        update={"labels": params.labels.model_copy(update={"variant": "tinny"})}
-    )
-    with pytest.raises(ConfigurationError, match=r"labels\.variant: 'tinny'.*did you mean 'tiny'"):
-        judge_labels(planted.workspace, named)
-
-
 def test_a_group_that_is_no_column_is_refused(planted):
     params = planted.params()
     grouped = params.model_copy(

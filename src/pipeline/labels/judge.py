@@ -53,13 +53,7 @@ def judge_labels(workspace: Workspace, params: Params, variant: str | None = Non
         Busy: another process is training the same.
         PipelineError: the packed data is missing or older than ``data/``, or a training failed.
     """
-    chosen = params.labels.variant
-    if variant is None and chosen is not None and chosen not in params.variants:
-        raise ConfigurationError(
-            f"params.yaml: labels.variant: '{chosen}' is not under variants, only"
-            f" {', '.join(params.variants)}{did_you_mean(chosen, params.variants)}"
-        )
-    variant = variant or chosen or next(iter(params.variants))
+    variant = variant or params.labels.variant or next(iter(params.variants))
     params.variant(variant)
     folder = workspace.labels(variant)
     packed = _load(workspace)

@@ -32,13 +32,17 @@ class Params(Section):
     flow: FlowParams
 
     @model_validator(mode="after")
-    def _reference_is_a_variant(self) -> Self:
-        reference = self.compare.reference
-        if reference is not None and reference not in self.variants:
-            raise ValueError(
-                f"compare.reference: '{reference}' is not under variants, only"
-                f" {', '.join(self.variants)}{did_you_mean(reference, self.variants)}"
-            )
+    def _chosen_are_variants(self) -> Self:
+        chosen = {
+            "compare.reference": self.compare.reference,
+            "labels.variant": self.labels.variant,
+        }
+        for key, name in chosen.items():
+            if name is not None and name not in self.variants:
+                raise ValueError(
+                    f"{key}: '{name}' is not under variants, only"
+                    f" {', '.join(self.variants)}{did_you_mean(name, self.variants)}"
+                )
         return self
 
     @model_validator(mode="after")

@@ -20,7 +20,7 @@ from pipeline.training.launch import join, launch, processes_to_launch
 from pipeline.training.pretraining.pretrain import check_pretraining, first_weights
 from pipeline.training.task import Task
 from pipeline.vision import models
-from pipeline.vision.augmentation import build_policy
+from pipeline.vision.augmentation import Policy, build_policy
 from pipeline.vision.card import WEIGHTS, ModelCard, save_model
 from pipeline.workspace import Workspace
 
@@ -40,16 +40,9 @@ def train(workspace: Workspace, params: Params, variant: str) -> None:
         PipelineError: the training diverged, or a batch does not fit into the GPU's memory; or one
             of several processes ended.
     """
-    settings = params.variant(variant)
-    models.check_architecture(
-        settings.model,
-        image_size=settings.image_size,
-        architecture=settings.architecture,
-        where=f"variants.{variant}",
-    )
-    check_pretraining(settings, where=f"variants.{variant}")
-    described_policy, where = params.policy(variant)
-    policy, device = build_policy(described_policy, where=where), resolve_device(settings.device)
+    policy, settings = check_variant(params, variant), params.variant(variant)
+    described_policy, _ = params.policy(variant)
+    device = resolve_device(settings.device)
     processes = processes_to_launch(settings.processes, device, name=settings.device)
     if processes > 1:
         launch(processes, ["-m", "pipeline", "train", variant])
@@ -75,6 +68,24 @@ def train(workspace: Workspace, params: Params, variant: str) -> None:
         else:
             with reproducible(task.device):
                 fit(task, None, plans=plans, ranks=ranks)
+
+
+def check_variant(params: Params, variant: str) -> Policy:
+    """Check the network, the pretraining and the augmentations of ``variant``; returns the last.
+
+    Raises:
+        ConfigurationError: one of them is not there, or cannot be set so; the message says where.
+    """
+    settings, where = params.variant(variant), f"variants.{variant}"
+    models.check_architecture(
+        settings.model,
+        image_size=settings.image_size,
+        architecture=settings.architecture,
+        where=where,
+    )
+    check_pretraining(settings, where=where)
+    described, stands = params.policy(variant)
+    return build_policy(described, where=stands)
 
 
 def _train(

@@ -70,10 +70,7 @@ def small_cnn(
 
 
 def _halvings(image_size: int) -> int:
-    """How often the stem halves the side: from 192 px on, a network costs what it does at half.
-
-    Thin lines, as cracks are, survive a stride that was learned and not the resizing before it.
-    """
+    """How often the stem halves the side: stages of 192 px see as many places as those of 96."""
     return (image_size >= 64) + (image_size >= 192)
 
 
